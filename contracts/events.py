@@ -1,0 +1,281 @@
+# ruff: noqa: RUF009  (`_indexed` and `_data` make fields, not defaults)
+"""What the contracts say happened: one frozen dataclass per event.
+
+Amounts are token base units, times are Unix seconds, encounters are 32-byte ids. Fields are in the order
+of the ABI.
+"""
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Final
+
+from eth_abi.abi import decode as abi_decode
+from eth_abi.exceptions import DecodingError
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+
+from contracts import panel
+from contracts.errors import MalformedLog
+from contracts.settlement import ParameterSet
+from contracts.states import EncounterState, VoteReason
+
+
+def _indexed(solidity: str) -> Any:
+    return field(metadata={"type": solidity, "indexed": True})
+
+
+def _data(solidity: str) -> Any:
+    return field(metadata={"type": solidity, "indexed": False})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staked:
+    """Tokens entered the escrow; ``free`` is the account's free balance afterwards."""
+
+    account: str = _indexed("address")
+    amount: int = _data("uint96")
+    free: int = _data("uint96")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbonding:
+    """Free tokens began to unbond; ``total`` unbonds now, all of it released at ``release_at``."""
+
+    account: str = _indexed("address")
+    amount: int = _data("uint96")
+    total: int = _data("uint96")
+    release_at: int = _data("uint40")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """Unbonded tokens left the escrow."""
+
+    account: str = _indexed("address")
+    amount: int = _data("uint96")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatorRegistered:
+    """A validator took a seat (numbered from 1), or took its old one again."""
+
+    validator: str = _indexed("address")
+    seat: int = _data("uint24")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatorLeft:
+    """A validator will not be drawn any more."""
+
+    validator: str = _indexed("address")
+    seat: int = _data("uint24")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedIn:
+    """One side locked its amount."""
+
+    encounter: bytes = _indexed("bytes32")
+    by: str = _indexed("address")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """Both sides are in: learning may start."""
+
+    encounter: bytes = _indexed("bytes32")
+    learner: str = _indexed("address")
+    neighbor: str = _indexed("address")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """One side reported the digest of the updated model."""
+
+    encounter: bytes = _indexed("bytes32")
+    by: str = _indexed("address")
+    updated: bytes = _data("bytes32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportVoided:
+    """The Learner's earlier report is void: the Neighbor reported another digest."""
+
+    encounter: bytes = _indexed("bytes32")
+    updated: bytes = _data("bytes32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VotingStarted:
+    """Votes are taken until ``vote_by``; ``panel`` holds seats by position, the first V vote at once."""
+
+    encounter: bytes = _indexed("bytes32")
+    updated: bytes = _data("bytes32")
+    panel: tuple[int, ...] = _data("uint192")
+    vote_by: int = _data("uint40")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteCast:
+    """A validator voted."""
+
+    encounter: bytes = _indexed("bytes32")
+    voter: str = _indexed("address")
+    valid: bool = _data("bool")
+    reason: VoteReason = _data("uint8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """An encounter was paid; `contracts.settlement.settle` tells each amount."""
+
+    encounter: bytes = _indexed("bytes32")
+    yes: int = _data("uint8")
+    no: int = _data("uint8")
+    burned: int = _data("uint96")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """An encounter ended before voting and all locks returned; ``state`` is the one it left."""
+
+    encounter: bytes = _indexed("bytes32")
+    state: EncounterState = _data("uint8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSetAdded:
+    """A parameter set can be named from now on."""
+
+    number: int = _indexed("uint16")
+    parameters: ParameterSet = _data("(uint8,uint16,uint16,uint16,uint32,uint32,bool)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSetRetired:
+    """A parameter set takes no new encounters any more."""
+
+    number: int = _indexed("uint16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinesBurned:
+    """Collected fines were destroyed at the token."""
+
+    amount: int = _data("uint256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """Native coin became tokens (iDML step 0)."""
+
+    buyer: str = _indexed("address")
+    value_wei: int = _data("uint256")
+    amount: int = _data("uint256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sold:
+    """Tokens became native coin."""
+
+    seller: str = _indexed("address")
+    amount: int = _data("uint256")
+    value_wei: int = _data("uint256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """ERC-20: tokens moved."""
+
+    sender: str = _indexed("address")
+    to: str = _indexed("address")
+    amount: int = _data("uint256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """ERC-20: a spender may move tokens."""
+
+    owner: str = _indexed("address")
+    spender: str = _indexed("address")
+    amount: int = _data("uint256")
+
+
+Event = (
+    Staked
+    | Unbonding
+    | Withdrawn
+    | ValidatorRegistered
+    | ValidatorLeft
+    | CheckedIn
+    | Opened
+    | Reported
+    | ReportVoided
+    | VotingStarted
+    | VoteCast
+    | Settled
+    | Expired
+    | ParameterSetAdded
+    | ParameterSetRetired
+    | FinesBurned
+    | Bought
+    | Sold
+    | Transfer
+    | Approval
+)
+"""Every event of ours."""
+
+KINDS: Final[tuple[type[Event], ...]] = Event.__args__
+"""The classes of all events."""
+
+
+def signature(kind: type[Event]) -> str:
+    """The canonical Solidity signature of an event, for example ``Withdrawn(address,uint96)``."""
+    return f"{kind.__name__}({','.join(one.metadata['type'] for one in fields(kind))})"
+
+
+TOPICS: Final[dict[type[Event], bytes]] = {kind: keccak(signature(kind).encode()) for kind in KINDS}
+"""The first topic of each event."""
+
+_BY_TOPIC: Final[dict[bytes, type[Event]]] = {topic: kind for kind, topic in TOPICS.items()}
+
+
+def decode(topics: Sequence[bytes], data: bytes) -> Event | None:
+    """Read one log; None when it is no event of ours.
+
+    Raises `MalformedLog` when the first topic is ours but the rest does not fit it.
+    """
+    kind = _BY_TOPIC.get(bytes(topics[0])) if topics else None
+    if kind is None:
+        return None
+    indexed = [one for one in fields(kind) if one.metadata["indexed"]]
+    plain = [one for one in fields(kind) if not one.metadata["indexed"]]
+    if len(topics) != 1 + len(indexed):
+        raise MalformedLog(f"{kind.__name__} has {1 + len(indexed)} topics, got {len(topics)}")
+    try:
+        values = {
+            one.name: _value(one, abi_decode([one.metadata["type"]], bytes(topic))[0])
+            for one, topic in zip(indexed, topics[1:], strict=True)
+        }
+        decoded = abi_decode([one.metadata["type"] for one in plain], bytes(data))
+        values |= {one.name: _value(one, value) for one, value in zip(plain, decoded, strict=True)}
+        return kind(**values)
+    except (DecodingError, ValueError, OverflowError) as error:
+        raise MalformedLog(f"{kind.__name__}: {error}") from error
+
+
+def _value(one: "Field[Any]", value: Any) -> Any:
+    """A decoded ABI value as the type its field declares."""
+    if one.metadata["type"] == "address":
+        return to_checksum_address(value)
+    if one.type is VoteReason:
+        return VoteReason(value)
+    if one.type is EncounterState:
+        return EncounterState(value)
+    if one.type is ParameterSet:
+        return ParameterSet(
+            **{each.name: item for each, item in zip(fields(ParameterSet), value, strict=True)}
+        )
+    if one.metadata["type"] == "uint192":
+        return panel.unpack(value)
+    return value

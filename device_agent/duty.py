@@ -1,0 +1,87 @@
+"""Validator duty: fetch both models of an encounter, measure them, vote (iDML steps 4 and 5)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from contracts.calls import Vote, encode
+from models.registry import Architecture
+
+from device_agent.ballot import judge, judge_missing
+from device_agent.errors import GatewayRefused, WorkerDied
+from device_agent.gateway import GatewayClient, Job
+from device_agent.journal import Journal, NewOperation
+from device_agent.learning import Assessor, Ballot
+from device_agent.observation import Observe
+from device_agent.settings import Settings
+
+
+class Duty:
+    """One validator's votes. A vote is entered in the journal once, whatever happens."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        assessor: Assessor,
+        gateway: GatewayClient,
+        journal: Journal,
+        architecture: Architecture,
+        settings: Settings,
+        computing: asyncio.Lock,
+        observe: Observe,
+    ) -> None:
+        self._address = address
+        self._assessor = assessor
+        self._gateway = gateway
+        self._journal = journal
+        self._architecture = architecture
+        self._settings = settings
+        self._computing = computing
+        self._observe = observe
+
+    async def look(self) -> None:
+        """Do the votes that are open to this validator. Raises `GatewayUnreachable`."""
+        jobs, chain_time_s = await self._gateway.jobs(self._address)
+        escrow: str | None = None
+        for job in jobs:
+            label = f"vote:{job.encounter.hex()}"
+            if job.opens_at_s > chain_time_s or self._journal.entered(label):
+                continue
+            if job.terms.architecture != self._architecture.digest:
+                continue  # not a network this device has a trusted graph of: it abstains
+            ballot = await self._judge(job, chain_time_s)
+            if ballot is None:
+                continue
+            escrow = escrow or (await self._gateway.chain()).escrow
+            call = Vote(
+                encounter=job.encounter,
+                updated=job.updated,
+                position=job.position,
+                valid=ballot.valid,
+                reason=ballot.reason,
+            )
+            self._journal.enter(NewOperation(target=escrow, data=encode(call), label=label))
+            self._observe(
+                "voted", encounter=job.encounter.hex(), valid=ballot.valid, reason=ballot.reason.name.lower()
+            )
+
+    async def _judge(self, job: Job, chain_time_s: int) -> Ballot | None:
+        """Return the vote, or None to look again later (or to abstain, if there is no later)."""
+        limit = self._settings.max_model_bytes
+        try:
+            previous = await self._gateway.get_model(job.terms.previous, max_bytes=limit)
+            updated = await self._gateway.get_model(job.updated, max_bytes=limit)
+        except GatewayRefused:
+            return None  # our gateway's fault, nobody else's
+        if previous is None or updated is None:
+            if chain_time_s < job.vote_by_s - self._settings.withheld_margin_s:
+                return None
+            return judge_missing(previous=previous is not None, updated=updated is not None)
+        async with self._computing:
+            try:
+                assessment = await self._assessor.assess(previous, updated)
+            except WorkerDied as fault:
+                self._observe("fault", where="assess", reason=str(fault))
+                return None
+        return judge(assessment, tolerance_bps=job.terms.tolerance_bps)

@@ -1,0 +1,309 @@
+"""The life of an encounter on a device: both roles in one table.
+
+Pure: no I/O, no clock, no randomness. `step` takes a record and what happened and returns the record that follows
+and the effects that are due; the agent commits both before it performs any effect.
+
+Learner                                   Neighbor
+  propose ------------------------------->  accept, check in
+  check in                                  (open) fetch the previous model, work on it
+                <------------------------   offer: digest of the updated model
+  reveal: salt ------------------------->   report, upload
+                <------------------------   reveal: salt
+  fetch the updated model, report, upload
+  (verdict) adopt it, or keep the old one
+
+The Learner pays with its salt, without which the Neighbor cannot report; it gives it for a digest that the
+Neighbor's stake now stands for. Neither can take the other's part and leave (iDML steps 1 to 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from contracts.states import EncounterState
+from contracts.terms import Terms
+
+from device_agent.messages import Propose
+from device_agent.radio import PeerId
+
+
+class Role(StrEnum):
+    """Which side this device is on."""
+
+    LEARNER = "learner"
+    NEIGHBOR = "neighbor"
+
+
+class Stage(StrEnum):
+    """Where the encounter stands, as this device knows it. The last four are terminal."""
+
+    PROPOSED = "proposed"
+    CHECKING_IN = "checking in"
+    OPEN = "open"
+    """Learner: the Neighbor works. Neighbor: the previous model is being fetched."""
+    WORKING = "working"
+    OFFERED = "offered"
+    """Neighbor: waits for the Learner's salt. Learner: has given it and waits for the Neighbor's."""
+    FETCHING = "fetching"
+    REPORTING = "reporting"
+    VOTING = "voting"
+    STRANDED = "stranded"
+    """Something failed after the check-in: only the chain's deadlines move it now."""
+    SETTLED = "settled"
+    EXPIRED = "expired"
+    DECLINED = "declined"
+    ABANDONED = "abandoned"
+
+
+TERMINAL: Final = frozenset({Stage.SETTLED, Stage.EXPIRED, Stage.DECLINED, Stage.ABANDONED})
+
+
+class Happening(StrEnum):
+    """What a device can see happen to an encounter."""
+
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    OPENED = "opened on chain"
+    PREVIOUS_ARRIVED = "previous model arrived"
+    WORKED = "work done"
+    OFFERED = "offered"
+    REVEALED = "salt revealed"
+    UPDATED_ARRIVED = "updated model arrived"
+    FAILED = "failed"
+    NEVER_OPENED = "no check-in on chain in time"
+    OVERDUE = "deadline passed on chain"
+    REPORT_OVERDUE = "only the Neighbor reported in time"
+    VOTING_STARTED = "voting started on chain"
+    VOTED = "votes in, or voting time over"
+    SETTLED = "settled on chain"
+    EXPIRED = "expired on chain"
+
+
+class Effect(StrEnum):
+    """What is to be done; each is performed at most once per encounter, and again only after a crash."""
+
+    PROPOSE = "propose"
+    ACCEPT = "accept"
+    CHECK_IN = "check in"
+    FETCH_PREVIOUS = "fetch previous"
+    WORK = "work"
+    OFFER = "offer"
+    REVEAL = "reveal"
+    FETCH_UPDATED = "fetch updated"
+    UPLOAD_PREVIOUS = "upload previous"
+    UPLOAD_UPDATED = "upload updated"
+    REPORT = "report"
+    CLOSE_REPORTING = "close reporting"
+    FINALISE = "finalise"
+    EXPIRE = "expire"
+    CONCLUDE = "conclude"
+    """Learner: adopt or discard what was learned. Both: the role is free again."""
+
+
+_Row = dict[Happening, tuple[Stage, tuple[Effect, ...]]]
+
+_ON_CHAIN: _Row = {
+    Happening.VOTING_STARTED: (Stage.VOTING, ()),
+    Happening.OVERDUE: (Stage.STRANDED, (Effect.EXPIRE,)),
+    Happening.REPORT_OVERDUE: (Stage.STRANDED, (Effect.CLOSE_REPORTING,)),
+    Happening.NEVER_OPENED: (Stage.ABANDONED, (Effect.CONCLUDE,)),
+    Happening.SETTLED: (Stage.SETTLED, (Effect.CONCLUDE,)),
+    Happening.EXPIRED: (Stage.EXPIRED, (Effect.CONCLUDE,)),
+}
+"""What the chain can do to an encounter in any stage after the check-in."""
+
+_VOTING: _Row = {
+    Happening.VOTED: (Stage.VOTING, (Effect.FINALISE,)),
+    Happening.SETTLED: (Stage.SETTLED, (Effect.CONCLUDE,)),
+    Happening.EXPIRED: (Stage.EXPIRED, (Effect.CONCLUDE,)),
+}
+
+_FAILED: _Row = {Happening.FAILED: (Stage.STRANDED, ())}
+
+_TERMINAL_ROWS: dict[Stage, _Row] = {stage: {} for stage in TERMINAL}
+
+TRANSITIONS: Final = MappingProxyType(
+    {
+        Role.LEARNER: {
+            Stage.PROPOSED: {
+                Happening.ACCEPTED: (Stage.CHECKING_IN, (Effect.CHECK_IN,)),
+                Happening.DECLINED: (Stage.DECLINED, (Effect.CONCLUDE,)),
+                Happening.FAILED: (Stage.ABANDONED, (Effect.CONCLUDE,)),
+            },
+            Stage.CHECKING_IN: _ON_CHAIN
+            | {
+                Happening.OPENED: (Stage.OPEN, (Effect.UPLOAD_PREVIOUS,)),
+                # The Neighbor saw the opening first. It can report on an open encounter only.
+                Happening.OFFERED: (Stage.OFFERED, (Effect.UPLOAD_PREVIOUS, Effect.REVEAL)),
+                Happening.FAILED: (Stage.STRANDED, ()),
+            },
+            Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.OFFERED: (Stage.OFFERED, (Effect.REVEAL,))},
+            Stage.OFFERED: _ON_CHAIN
+            | _FAILED
+            | {Happening.REVEALED: (Stage.FETCHING, (Effect.FETCH_UPDATED,))},
+            Stage.FETCHING: _ON_CHAIN
+            | _FAILED
+            | {Happening.UPDATED_ARRIVED: (Stage.REPORTING, (Effect.REPORT,))},
+            Stage.REPORTING: _ON_CHAIN | _FAILED,
+            Stage.VOTING: _VOTING,
+            Stage.STRANDED: _ON_CHAIN | _FAILED,
+            **_TERMINAL_ROWS,
+        },
+        Role.NEIGHBOR: {
+            Stage.CHECKING_IN: _ON_CHAIN
+            | {
+                Happening.OPENED: (Stage.OPEN, (Effect.FETCH_PREVIOUS,)),
+                Happening.FAILED: (Stage.STRANDED, ()),
+            },
+            Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.PREVIOUS_ARRIVED: (Stage.WORKING, (Effect.WORK,))},
+            Stage.WORKING: _ON_CHAIN | _FAILED | {Happening.WORKED: (Stage.OFFERED, (Effect.OFFER,))},
+            Stage.OFFERED: _ON_CHAIN
+            | _FAILED
+            | {
+                Happening.REVEALED: (
+                    Stage.REPORTING,
+                    (Effect.REVEAL, Effect.REPORT, Effect.UPLOAD_UPDATED, Effect.UPLOAD_PREVIOUS),
+                )
+            },
+            # The Neighbor has reported: losing the Learner now costs it nothing.
+            Stage.REPORTING: _ON_CHAIN
+            | {
+                Happening.FAILED: (Stage.REPORTING, ()),
+                Happening.REPORT_OVERDUE: (Stage.REPORTING, (Effect.CLOSE_REPORTING,)),
+            },
+            Stage.VOTING: _VOTING | {Happening.FAILED: (Stage.VOTING, ())},
+            Stage.STRANDED: _ON_CHAIN | _FAILED,
+            **_TERMINAL_ROWS,
+        },
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encounter:
+    """What a device keeps of one encounter.
+
+    Attributes:
+        key: the Learner's commitment; names the encounter before its terms are complete.
+        role: this device's side.
+        stage: where it stands.
+        peer: the other side's radio id.
+        proposal: what the Learner proposed.
+        salt: this device's own salt.
+        terms: complete once the Neighbor accepted.
+        peer_salt: the other side's, once revealed.
+        updated: digest of the updated model, once offered or made.
+        updated_age: training steps behind it, as the Neighbor says.
+        verdict: what the validators decided; None before that, and where they were even or silent.
+        done: effects already due once.
+        reason: why it ended early, in words.
+    """
+
+    key: bytes
+    role: Role
+    stage: Stage
+    peer: PeerId
+    proposal: Propose
+    salt: bytes
+    terms: Terms | None = None
+    peer_salt: bytes | None = None
+    updated: bytes | None = None
+    updated_age: int = 0
+    verdict: bool | None = None
+    done: frozenset[Effect] = frozenset()
+    reason: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether anything can still happen to it."""
+        return self.stage not in TERMINAL
+
+    @property
+    def salts(self) -> tuple[bytes, bytes]:
+        """The Learner's and the Neighbor's salt; only once both are known."""
+        if self.peer_salt is None:
+            raise ValueError("the peer's salt is not known yet")
+        return (self.salt, self.peer_salt) if self.role is Role.LEARNER else (self.peer_salt, self.salt)
+
+
+def step(
+    encounter: Encounter, happening: Happening, **learned: object
+) -> tuple[Encounter, tuple[Effect, ...]] | None:
+    """Return what follows `happening`, or None where it is out of place (a duplicate, or too late).
+
+    Args:
+        encounter: the record before.
+        happening: what was seen.
+        learned: members of `Encounter` that became known with it.
+    """
+    row = TRANSITIONS[encounter.role].get(encounter.stage, {})
+    if happening not in row:
+        return None
+    stage, effects = row[happening]
+    due = tuple(effect for effect in effects if effect not in encounter.done)
+    after = replace(encounter, stage=stage, done=encounter.done | set(due), **learned)  # type: ignore[arg-type]
+    return after, due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainView:
+    """An encounter as the chain holds it; times in Unix s of the chain."""
+
+    state: EncounterState
+    updated: bytes | None
+    yes: int
+    no: int
+    vote_by: int | None
+    chain_time_s: int
+
+
+def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, grace_s: int) -> Happening | None:
+    """Say what `view` means for a device's side of the encounter.
+
+    Where either side may act, the one that gains acts at once and the other `grace_s` later, so that one
+    transaction is usually enough.
+    """
+    terms = encounter.terms
+    if terms is None:
+        return None
+    now_s = view.chain_time_s
+    learner_turn_s = 0 if encounter.role is Role.LEARNER else grace_s
+    match view.state:
+        case EncounterState.SETTLED:
+            return Happening.SETTLED
+        case EncounterState.EXPIRED:
+            return Happening.EXPIRED
+        case EncounterState.NONE:
+            return Happening.NEVER_OPENED if now_s > terms.open_by + grace_s else None
+        case EncounterState.LEARNER_CHECKED_IN | EncounterState.NEIGHBOR_CHECKED_IN:
+            return Happening.OVERDUE if now_s > terms.open_by + learner_turn_s else None
+        case EncounterState.OPEN | EncounterState.LEARNER_REPORTED:
+            if now_s > terms.report_by + learner_turn_s:
+                return Happening.OVERDUE
+            return Happening.OPENED if encounter.stage is Stage.CHECKING_IN else None
+        case EncounterState.NEIGHBOR_REPORTED:
+            neighbor_turn_s = grace_s - learner_turn_s
+            return Happening.REPORT_OVERDUE if now_s > terms.report_by + neighbor_turn_s else None
+        case EncounterState.REPORTED:
+            if encounter.stage is not Stage.VOTING:
+                return Happening.VOTING_STARTED
+            gains = Role.NEIGHBOR if view.yes > view.no else Role.LEARNER
+            wait_s = 0 if encounter.role is gains else grace_s
+            over = view.vote_by is not None and now_s > view.vote_by + wait_s
+            complete = view.yes + view.no >= validators and wait_s == 0
+            return Happening.VOTED if over or complete else None
+
+
+def diagram(role: Role) -> str:
+    """Return one role's table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2"]
+    for stage, row in TRANSITIONS[role].items():
+        for happening, (after, effects) in row.items():
+            doing = f" / {', '.join(effects)}" if effects else ""
+            lines.append(f"    {stage.name.lower()} --> {after.name.lower()}: {happening.value}{doing}")
+        if stage in TERMINAL:
+            lines.append(f"    {stage.name.lower()} --> [*]")
+    return "\n".join(lines) + "\n"

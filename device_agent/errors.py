@@ -1,0 +1,62 @@
+"""What can go wrong in an agent.
+
+AgentError
+├── ConfigError          a setting is unknown, of a wrong type or impossible; exit status 2
+├── LinkLost             the peer went out of range, or did not answer in time
+├── PeerFault            the peer broke the protocol; nothing of what it sent is used
+├── GatewayUnreachable   no gateway answered; the outbox keeps the work
+├── GatewayRefused       the gateway said no, with a stable code
+├── JournalFault         the journal is not writable or not ours
+├── WorkerDied           the training or validation process ended
+└── RunExists            a finished run is in the way of a new one
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Any fault of the agent."""
+
+
+class ConfigError(AgentError):
+    """A setting that cannot be used; the message names file, key, value and what is allowed."""
+
+
+class LinkLost(AgentError):
+    """The peer cannot be reached any more."""
+
+
+class PeerFault(AgentError):
+    """The peer sent something that the protocol does not allow."""
+
+
+class GatewayUnreachable(AgentError):
+    """No answer from the gateway; trying again later makes sense."""
+
+
+class GatewayRefused(AgentError):
+    """The gateway answered with an error.
+
+    Attributes:
+        status: HTTP status.
+        code: stable code of the gateway, "" if it gave none.
+        retry: whether the same request may succeed later.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry: bool) -> None:
+        super().__init__(f"the gateway refused ({status} {code}): {message}")
+        self.status = status
+        self.code = code
+        self.retry = retry
+
+
+class JournalFault(AgentError):
+    """The journal cannot be opened or written."""
+
+
+class WorkerDied(AgentError):
+    """A child process ended before it answered."""
+
+
+class RunExists(AgentError):
+    """The output folder already holds a run."""

@@ -1,0 +1,153 @@
+"""The air between simulated devices: who is in range, what they hear, how long bytes take.
+
+Each device gets the real interfaces (`Radio`, `Link`) with memory behind them, and a transport into the real
+gateway application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import httpx
+from flask import Flask
+
+from device_agent.errors import LinkLost, PeerFault
+from device_agent.learning.local import Process, Wait
+from device_agent.learning.worker import Answer
+from device_agent.link import Deliver, Serve
+from device_agent.loopback.contacts import Contact
+from device_agent.radio import Medium, PeerId, Sighting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Air:
+    """How radio and link behave. Times in seconds, rate in bytes per second."""
+
+    sighting_every_s: float
+    latency_s: float
+    bytes_per_s: float
+
+
+class World:
+    """All devices' radios and links, and the contacts between them."""
+
+    def __init__(self, air: Air, peers: Iterable[PeerId]) -> None:
+        self.air = air
+        self.radios = {peer: LoopbackRadio() for peer in peers}
+        self.links = {peer: LoopbackLink(peer, self) for peer in self.radios}
+        self._in_range: set[frozenset[PeerId]] = set()
+
+    def in_range(self, a: PeerId, b: PeerId) -> bool:
+        """Return whether two devices hear each other now."""
+        return frozenset((a, b)) in self._in_range
+
+    async def play(self, contacts: Iterable[Contact], names: list[PeerId]) -> None:
+        """Let the contacts (sorted by start) happen, each device seeing the other while one lasts."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            for contact in contacts:
+                await asyncio.sleep(max(0.0, contact.start_s - loop.time()))
+                length_s = contact.end_s - contact.start_s
+                tasks.create_task(self._meet(names[contact.a], names[contact.b], length_s))
+
+    async def _meet(self, a: PeerId, b: PeerId, length_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + length_s
+        self._in_range.add(frozenset((a, b)))
+        try:
+            while (left_s := end_s - loop.time()) > 0:
+                for here, there in ((a, b), (b, a)):
+                    self.radios[here].hear(there, loop.time())
+                await asyncio.sleep(min(left_s, self.air.sighting_every_s))
+        finally:
+            self._in_range.discard(frozenset((a, b)))
+
+
+class LoopbackRadio:
+    """A device's radio: yields what the world lets it hear."""
+
+    def __init__(self) -> None:
+        self._heard: asyncio.Queue[Sighting] = asyncio.Queue()
+
+    def hear(self, peer: PeerId, at_s: float) -> None:
+        """Let this radio see a peer."""
+        self._heard.put_nowait(Sighting(peer=peer, seen_at_s=at_s, medium=Medium.LOOPBACK))
+
+    async def sightings(self) -> AsyncIterator[Sighting]:
+        """See `device_agent.radio.Radio`."""
+        while True:
+            yield await self._heard.get()
+
+
+class LoopbackLink:
+    """A device's end of the links to all peers in range."""
+
+    def __init__(self, own: PeerId, world: World) -> None:
+        self._own = own
+        self._world = world
+        self._deliver: Deliver | None = None
+        self._serve: Serve | None = None
+
+    def attach(self, deliver: Deliver, serve: Serve) -> None:
+        """See `device_agent.link.Link`."""
+        self._deliver, self._serve = deliver, serve
+
+    async def send(self, peer: PeerId, message: bytes) -> None:
+        """See `device_agent.link.Link`."""
+        await self._cross(peer, len(message))
+        deliver = self._world.links[peer]._deliver
+        if deliver is None:
+            raise LinkLost(f"{peer} does not answer")
+        deliver(self._own, message)
+
+    async def fetch(self, peer: PeerId, digest: bytes, *, max_bytes: int) -> bytes:
+        """See `device_agent.link.Link`."""
+        await self._cross(peer, 64)
+        serve = self._world.links[peer]._serve
+        wire = None if serve is None else serve(self._own, digest)
+        if wire is None:
+            raise PeerFault(f"{peer} does not hand out {digest.hex()}")
+        if len(wire) > max_bytes:
+            raise PeerFault(f"{peer} sends {len(wire)} bytes, more than {max_bytes}")
+        await self._cross(peer, len(wire))
+        return wire
+
+    async def _cross(self, peer: PeerId, size_bytes: int) -> None:
+        if not self._world.in_range(self._own, peer):
+            raise LinkLost(f"{peer} is out of range")
+        await asyncio.sleep(self._world.air.latency_s + size_bytes / self._world.air.bytes_per_s)
+        if not self._world.in_range(self._own, peer):
+            raise LinkLost(f"{peer} went out of range during a transfer")
+
+
+class InProcessTransport(httpx.AsyncBaseTransport):
+    """Hands HTTP requests to a Flask application in this process, through its WSGI interface."""
+
+    def __init__(self, app: Flask) -> None:
+        self._wsgi = httpx.WSGITransport(app=app, raise_app_exceptions=True)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Serve one request; it takes no virtual time."""
+        body = await request.aread()
+        answer = self._wsgi.handle_request(
+            httpx.Request(request.method, request.url, headers=request.headers, content=body)
+        )
+        content = answer.read()
+        answer.close()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content, request=request)
+
+
+def wait_virtually(images_per_s: float) -> Wait:
+    """Return how a simulated device waits for a job: as long as it would compute, in virtual time.
+
+    The child process works meanwhile; if it is not done when the virtual time is over, the world stands still until
+    it is. So the order of events does not depend on the speed of this machine.
+    """
+
+    async def wait(process: Process, ticket: int, images: int) -> Answer:
+        await asyncio.sleep(images / images_per_s)
+        return process.answer(ticket)
+
+    return wait

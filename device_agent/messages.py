@@ -1,0 +1,129 @@
+"""What two devices say to each other, as JSON. Bytes from a peer are hostile until `parse` has taken them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from contracts.errors import MalformedTerms
+from contracts.terms import Terms
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from device_agent.errors import PeerFault
+
+MAX_MESSAGE_BYTES = 4096
+
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+Label = Annotated[str, Field(pattern=r"^[ -~]{1,31}$")]
+
+
+class Refusal(StrEnum):
+    """Why a peer declines a proposal."""
+
+    BUSY = "busy"
+    ARCHITECTURE = "unknown architecture"
+    ALGORITHM = "other algorithm"
+    TERMS = "unacceptable terms"
+    STAKE = "not enough stake"
+    CONTACT = "contact too short"
+    UNFIT = "not fit for work now"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Propose(_Message):
+    """Learner to Neighbor: the terms but for the Neighbor's part. Amounts in token base units, times in Unix s."""
+
+    kind: Literal["propose"] = "propose"
+    learner: Address
+    algorithm: Label
+    architecture: Hex32
+    previous: Hex32
+    size_bytes: int = Field(ge=1, le=1 << 30)
+    age: int = Field(ge=0, lt=1 << 48)
+    reward: int = Field(ge=1, lt=1 << 96)
+    tolerance_bps: int = Field(ge=0, le=10_000)
+    parameter_set: int = Field(ge=0, lt=1 << 16)
+    open_by: int = Field(ge=0, lt=1 << 40)
+    report_by: int = Field(ge=0, lt=1 << 40)
+    commitment: Hex32
+
+    def terms(self, *, neighbor: str, commitment: bytes) -> Terms:
+        """Complete the terms with the Neighbor's part. Raises `PeerFault` if they make no sense together."""
+        try:
+            return Terms(
+                learner=self.learner,
+                neighbor=neighbor,
+                algorithm=self.algorithm.encode().ljust(32, b"\0"),
+                architecture=bytes.fromhex(self.architecture),
+                previous=bytes.fromhex(self.previous),
+                reward=self.reward,
+                tolerance_bps=self.tolerance_bps,
+                parameter_set=self.parameter_set,
+                open_by=self.open_by,
+                report_by=self.report_by,
+                learner_commitment=bytes.fromhex(self.commitment),
+                neighbor_commitment=commitment,
+            )
+        except MalformedTerms as error:
+            raise PeerFault(str(error)) from error
+
+
+class Accept(_Message):
+    """Neighbor to Learner: its part of the terms. `key` is the Learner's commitment."""
+
+    kind: Literal["accept"] = "accept"
+    key: Hex32
+    neighbor: Address
+    commitment: Hex32
+
+
+class Decline(_Message):
+    """Neighbor to Learner: no, and why."""
+
+    kind: Literal["decline"] = "decline"
+    key: Hex32
+    reason: Refusal
+
+
+class Offer(_Message):
+    """Neighbor to Learner: the work is done; the model is given for the Learner's salt."""
+
+    kind: Literal["offer"] = "offer"
+    key: Hex32
+    updated: Hex32
+    size_bytes: int = Field(ge=1, le=1 << 30)
+    age: int = Field(ge=0, lt=1 << 48)
+
+
+class Reveal(_Message):
+    """Either way: the sender's salt. The Learner's pays for the model, the Neighbor's lets it be fetched."""
+
+    kind: Literal["reveal"] = "reveal"
+    key: Hex32
+    salt: Hex32
+
+
+Message = Propose | Accept | Decline | Offer | Reveal
+
+_adapter: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+
+
+def encode(message: Message) -> bytes:
+    """Write a message."""
+    return message.model_dump_json().encode()
+
+
+def parse(data: bytes) -> Message:
+    """Read a message from a peer. Raises `PeerFault` for anything `encode` would not have written."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise PeerFault(f"a message of {len(data)} bytes; at most {MAX_MESSAGE_BYTES} are read")
+    try:
+        return _adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "message"
+        raise PeerFault(f"{where}: {first['msg']}") from error

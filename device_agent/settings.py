@@ -1,0 +1,54 @@
+"""What an agent is told about itself: plain values, made by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from device_agent.health import Guards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one agent behaves. Amounts in token base units, times in seconds.
+
+    Attributes:
+        reward: r, what this device offers as Learner, and the least it works for as Neighbor.
+        tolerance_bps: tau of its terms, in 1/10,000.
+        parameter_set: number of the contract's rules its terms name.
+        stake: what it holds in the contract at the start.
+        validator: whether it takes a validator seat.
+        learner: whether it proposes encounters.
+        open_within_s: time both sides have to check in.
+        report_within_s: time from the proposal to the report.
+        grace_s: how long the side that does not gain waits for the one that does.
+        answer_within_s: how long a proposal waits for an answer.
+        cooldown_s: time between two proposals to the same peer.
+        expected_encounter_s: contact time that an exchange needs (transfer, training, transfer).
+        lost_after_s: silence after which a neighbour counts as gone.
+        usual_contact_s: expected contact with a peer never met.
+        poll_s: time between looks at the chain and the neighbourhood.
+        jobs_poll_s: time between looks at the job feed.
+        withheld_margin_s: how long before the end of the voting a missing model counts as withheld.
+        max_model_bytes: largest snapshot taken from anyone.
+        guards: limits of health.
+    """
+
+    reward: int
+    tolerance_bps: int
+    parameter_set: int
+    stake: int
+    validator: bool = True
+    learner: bool = True
+    open_within_s: int = 60
+    report_within_s: int = 600
+    grace_s: int = 60
+    answer_within_s: float = 10.0
+    cooldown_s: float = 120.0
+    expected_encounter_s: float = 30.0
+    lost_after_s: float = 20.0
+    usual_contact_s: float = 120.0
+    poll_s: float = 4.0
+    jobs_poll_s: float = 8.0
+    withheld_margin_s: int = 60
+    max_model_bytes: int = 64 << 20
+    guards: Guards = Guards()

@@ -1,0 +1,85 @@
+"""Accounts and rules as the chain holds them, read through the contract's views and the stored events."""
+
+from __future__ import annotations
+
+from contracts.deploy import Deployment
+from contracts.reading import ContractReader
+from eth_utils.address import is_address, to_checksum_address
+
+from gateway.errors import Code, Refusal
+from gateway.node import Node
+from gateway.store import Store
+from gateway.views import Json
+
+_FEE_HEADROOM = 2
+"""A fee cap of twice the base fee stays valid through six full blocks."""
+
+
+class Accounts:
+    """Answers questions about accounts and rules."""
+
+    def __init__(self, *, store: Store, node: Node, deployment: Deployment) -> None:
+        self._store = store
+        self._node = node
+        self._deployment = deployment
+        self._reader = ContractReader(call=node.read, token=deployment.token, escrow=deployment.escrow)
+        self._fixed: Json | None = None
+        self._parameters: dict[int, Json] = {}
+
+    def view(self, address: str) -> Json:
+        """Return balances (token base units), seat and next nonce of an account."""
+        account = _checked(address)
+        stake = self._reader.account(account)
+        return {
+            "address": account,
+            "next_nonce": max(self._node.nonce(account), self._store.next_nonce(account) or 0),
+            "native_wei": self._node.balance_wei(account),
+            "tokens": self._reader.balance_of(account),
+            "free": stake.free,
+            "locked": stake.locked,
+            "unbonding": stake.unbonding,
+            "release_at_s": stake.release_at,
+            "seat": stake.seat,
+            "active": stake.active,
+        }
+
+    def seat(self, address: str) -> int:
+        """Return the validator seat of an account, 0 if it has none."""
+        rows = self._store.latest("ValidatorRegistered", account=_checked(address))
+        return int(rows[-1].args["seat"]) if rows else 0
+
+    def parameters(self, number: int) -> Json:
+        """Return a parameter set as JSON values; once read it never changes."""
+        if number not in self._parameters:
+            for row in self._store.latest("ParameterSetAdded"):
+                self._parameters[int(row.args["number"])] = row.args["parameters"]
+        if number not in self._parameters:
+            raise Refusal(404, Code.NOT_FOUND, f"there is no parameter set {number}")
+        return self._parameters[number]
+
+    def chain(self) -> Json:
+        """Return what a device must know to write terms and sign transactions."""
+        if self._fixed is None:
+            self._fixed = {"min_stake": self._reader.min_stake(), "tokens_per_wei": self._reader.rate()}
+        head = self._store.head()
+        tip_wei = self._node.tip_wei()
+        return {
+            "chain_id": self._deployment.chain_id,
+            "escrow": self._deployment.escrow,
+            "token": self._deployment.token,
+            "head": head.number if head else 0,
+            "chain_time_s": head.time_s if head else 0,
+            **self._fixed,
+            "tip_wei": tip_wei,
+            "max_fee_wei": self._node.base_fee_wei() * _FEE_HEADROOM + tip_wei,
+            "parameter_sets": {
+                str(row.args["number"]): self.parameters(int(row.args["number"]))
+                for row in self._store.latest("ParameterSetAdded")
+            },
+        }
+
+
+def _checked(address: str) -> str:
+    if not is_address(address):
+        raise Refusal(400, Code.BAD_REQUEST, f"not an account address: {address[:60]!r}")
+    return to_checksum_address(address)

@@ -1,0 +1,193 @@
+"""The gateway's HTTP interface: `create_app` puts a Flask application over a store, a shelf and a node.
+
+Every answer that is not a model is JSON. Every error is `{"error": {"code", "message", "retry"}}` with a code
+from `gateway.errors.Code`; `retry` says whether the same request may succeed later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from contracts.deploy import Deployment
+from flask import Flask, Response, jsonify, request, send_file
+from werkzeug.exceptions import HTTPException
+
+from gateway.accounts import Accounts
+from gateway.config import Limits
+from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
+from gateway.node import Node
+from gateway.policy import check
+from gateway.shelf import Shelf
+from gateway.store import Store, Submission
+from gateway.views import Json, encounter_view, job_view
+
+_log = logging.getLogger(__name__)
+_FEED_LIMIT = 500
+
+
+def create_app(
+    *,
+    store: Store,
+    shelf: Shelf,
+    node: Node,
+    deployment: Deployment,
+    limits: Limits,
+    now_s: Callable[[], float],
+) -> Flask:
+    """Build the application; nothing is read from the environment.
+
+    Args:
+        store: submissions and events, shared with the worker.
+        shelf: model snapshots.
+        node: for account balances, nonces and fees.
+        deployment: the contracts this gateway relays to.
+        limits: what one request may cost.
+        now_s: wall clock, Unix seconds.
+    """
+    app = Flask("gateway", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
+    accounts = Accounts(store=store, node=node, deployment=deployment)
+    targets = frozenset({deployment.escrow, deployment.token})
+
+    def view(encounter: str) -> Json:
+        rows = store.encounter_events(encounter)
+        return encounter_view(encounter, store.terms(encounter), rows)
+
+    @app.post("/v1/transactions")
+    def post_transaction() -> tuple[Response, int]:
+        checked = check(_raw(limits), chain_id=deployment.chain_id, targets=targets, limits=limits)
+        submission, new = store.accept(checked, now_s=now_s())
+        return jsonify(_shown(submission)), 202 if new else 200
+
+    @app.get("/v1/transactions/<key>")
+    def get_transaction(key: str) -> Response:
+        submission = store.submission(key.lower())
+        if submission is None:
+            raise Refusal(404, Code.NOT_FOUND, f"no transaction {key} was handed to this gateway")
+        return jsonify(_shown(submission))
+
+    @app.get("/v1/accounts/<address>")
+    def get_account(address: str) -> Response:
+        return jsonify(accounts.view(address))
+
+    @app.get("/v1/chain")
+    def get_chain() -> Response:
+        return jsonify(accounts.chain())
+
+    @app.get("/v1/encounters/<encounter>")
+    def get_encounter(encounter: str) -> Response:
+        head = store.head()
+        return jsonify(view(encounter.lower()) | {"chain_time_s": head.time_s if head else 0})
+
+    @app.get("/v1/jobs")
+    def get_jobs() -> Response:
+        validator = request.args.get("validator", "")
+        seat = accounts.seat(validator)
+        jobs = []
+        for encounter in store.open_votings() if seat else []:
+            found = view(encounter)
+            rules = accounts.parameters(found["terms"]["parameter_set"] if found["terms"] else 0)
+            job = job_view(
+                found, seat=seat, validators=rules["validators"], standby_delay_s=rules["standby_delay_s"]
+            )
+            if job is not None:
+                jobs.append(job)
+        head = store.head()
+        return jsonify({"jobs": jobs, "chain_time_s": head.time_s if head else 0})
+
+    @app.get("/v1/events")
+    def get_events() -> Response:
+        after = request.args.get("after", "0")
+        if not after.isdecimal():
+            raise Refusal(400, Code.BAD_REQUEST, f"after must be an event number, got {after[:40]!r}")
+        rows = store.events_after(int(after), limit=_FEED_LIMIT)
+        return jsonify({"events": [row.as_json() for row in rows]})
+
+    @app.put("/v1/models/<digest>")
+    def put_model(digest: str) -> tuple[Response, int]:
+        new = shelf.put(digest, request.get_data(cache=False))
+        return jsonify({"digest": digest}), 201 if new else 200
+
+    @app.get("/v1/models/<digest>")
+    def get_model(digest: str) -> Response:
+        # conditional=True answers HEAD, ranges and If-None-Match.
+        return send_file(
+            shelf.find(digest), mimetype="application/octet-stream", conditional=True, etag=digest, max_age=31536000
+        )
+
+    @app.get("/healthz")
+    def get_health() -> Response:
+        return jsonify({"ok": True})
+
+    @app.get("/readyz")
+    def get_ready() -> Response:
+        head = store.head()
+        served = node.chain_id()
+        if served != deployment.chain_id:
+            raise Refusal(
+                503, Code.NODE_UNAVAILABLE, f"the node serves chain {served}, not {deployment.chain_id}", retry=True
+            )
+        behind = node.height() - (head.number if head else deployment.block - 1)
+        return jsonify({"ok": True, "submissions": store.counts(), "blocks_behind": behind})
+
+    _answer_errors(app)
+    return app
+
+
+def _raw(limits: Limits) -> bytes:
+    if (request.content_length or 0) > limits.max_json_bytes:
+        raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {limits.max_json_bytes} bytes of JSON")
+    body: Any = request.get_json(silent=True)
+    if not isinstance(body, dict) or set(body) != {"raw"} or not isinstance(body["raw"], str):
+        raise Refusal(400, Code.BAD_REQUEST, 'the body must be {"raw": "0x..."}')
+    try:
+        return bytes.fromhex(body["raw"].removeprefix("0x"))
+    except ValueError:
+        raise Refusal(400, Code.BAD_REQUEST, "raw must be hex digits after 0x") from None
+
+
+def _shown(submission: Submission) -> Json:
+    return {
+        "id": submission.id,
+        "sender": submission.sender,
+        "nonce": submission.nonce,
+        "function": submission.function,
+        "state": submission.state.value,
+        "attempts": submission.attempts,
+        "block": submission.block,
+        "gas": submission.gas,
+        "note": submission.note,
+    }
+
+
+def _answer_errors(app: Flask) -> None:
+    def answer(status: int, code: Code, message: str, *, retry: bool) -> tuple[Response, int]:
+        return jsonify({"error": {"code": code.value, "message": message, "retry": retry}}), status
+
+    @app.errorhandler(Refusal)
+    def refused(error: Refusal) -> tuple[Response, int]:
+        return answer(error.status, error.code, error.message, retry=error.retry)
+
+    @app.errorhandler(StoreUnavailable)
+    def not_stored(error: StoreUnavailable) -> tuple[Response, int]:
+        _log.error("%s", error)
+        return answer(503, Code.STORE_UNAVAILABLE, "nothing was stored; send it again later", retry=True)
+
+    @app.errorhandler(NodeUnavailable)
+    def no_node(error: NodeUnavailable) -> tuple[Response, int]:
+        _log.warning("%s", error)
+        return answer(503, Code.NODE_UNAVAILABLE, "the chain's node gave no answer; ask again later", retry=True)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> tuple[Response, int]:
+        status = error.code or 500
+        codes = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
+        return answer(status, codes.get(status, Code.BAD_REQUEST), error.description or error.name, retry=False)
+
+    @app.errorhandler(Exception)
+    def broken(error: Exception) -> tuple[Response, int]:
+        _log.error("unexpected fault", exc_info=error)
+        return answer(500, Code.INTERNAL, "the gateway failed on this request; its log says why", retry=True)

@@ -1,0 +1,66 @@
+"""What can go wrong at the gateway.
+
+GatewayError
+├── ConfigError          the operator's file or flags; the process does not start
+├── StoreUnavailable     disk full, database read-only or locked; nothing was acknowledged
+├── NodeUnavailable      the chain's node gave no usable answer
+├── ChainMismatch        the node serves another chain than the one deployed to
+└── Refusal              a request that is answered with 4xx; carries a stable code
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class GatewayError(Exception):
+    """Any fault of the gateway."""
+
+
+class ConfigError(GatewayError):
+    """A setting is missing, unknown or impossible."""
+
+
+class StoreUnavailable(GatewayError):
+    """The database or the model folder did not take a write."""
+
+
+class NodeUnavailable(GatewayError):
+    """The node did not answer, or answered with an error that says nothing about our request."""
+
+
+class ChainMismatch(GatewayError):
+    """The node serves another chain or other contracts than the deployment names."""
+
+
+class Code(StrEnum):
+    """Stable error codes of the HTTP interface."""
+
+    BAD_REQUEST = "bad_request"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_LARGE = "body_too_large"
+    MALFORMED_TRANSACTION = "malformed_transaction"
+    WRONG_CHAIN = "wrong_chain"
+    FOREIGN_TARGET = "foreign_target"
+    UNKNOWN_CALL = "unknown_call"
+    VALUE_ABOVE_CAP = "value_above_cap"
+    GAS_ABOVE_CAP = "gas_above_cap"
+    FEE_ABOVE_CAP = "fee_above_cap"
+    BAD_SIGNATURE = "bad_signature"
+    NONCE_TAKEN = "nonce_taken"
+    DIGEST_MISMATCH = "digest_mismatch"
+    STORE_UNAVAILABLE = "store_unavailable"
+    NODE_UNAVAILABLE = "node_unavailable"
+    INTERNAL = "internal"
+
+
+class Refusal(GatewayError):
+    """A request this gateway will not take, as it will be told to the client."""
+
+    def __init__(self, status: int, code: Code, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry = retry

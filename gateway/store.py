@@ -1,0 +1,467 @@
+"""What the gateway must not lose, in SQLite (default) or PostgreSQL through SQLAlchemy.
+
+Every public method is one transaction: when it returns, its write is on disk (SQLite: WAL, synchronous=FULL).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, RowMapping
+
+from gateway.errors import Code, Refusal, StoreUnavailable
+from gateway.policy import CheckedTransaction
+from gateway.submission import TERMINAL, Happening, State, after
+from gateway.views import EventRow
+
+_tables = sa.MetaData()
+
+_submissions = sa.Table(
+    "submissions",
+    _tables,
+    sa.Column("id", sa.String(66), primary_key=True),
+    sa.Column("sender", sa.String(42), nullable=False),
+    sa.Column("nonce", sa.BigInteger, nullable=False),
+    sa.Column("function", sa.String(64), nullable=False),
+    sa.Column("raw", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("accepted_at_s", sa.Float, nullable=False),
+    sa.Column("sent_at_s", sa.Float),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("block", sa.BigInteger, index=True),
+    sa.Column("succeeded", sa.Boolean),
+    sa.Column("gas", sa.BigInteger),
+    sa.Column("note", sa.Text),
+    sa.Index("by_account", "sender", "nonce"),
+)
+
+_events = sa.Table(
+    "events",
+    _tables,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("block", sa.BigInteger, nullable=False, index=True),
+    sa.Column("block_time_s", sa.BigInteger, nullable=False),
+    sa.Column("tx", sa.String(66), nullable=False),
+    sa.Column("function", sa.String(64), nullable=False),
+    sa.Column("gas", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.String(32), nullable=False),
+    sa.Column("encounter", sa.String(66), index=True),
+    sa.Column("account", sa.String(42), index=True),
+    sa.Column("args", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+_terms = sa.Table(
+    "terms",
+    _tables,
+    sa.Column("encounter", sa.String(66), primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+)
+
+_votings = sa.Table(
+    "votings",
+    _tables,
+    sa.Column("encounter", sa.String(66), primary_key=True),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("closed_block", sa.BigInteger),
+)
+
+_blocks = sa.Table(
+    "blocks",
+    _tables,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.String(66), nullable=False),
+    sa.Column("time_s", sa.BigInteger, nullable=False),
+)
+
+_KEPT_BLOCKS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One accepted transaction and what became of it."""
+
+    id: str
+    sender: str
+    nonce: int
+    function: str
+    raw: bytes
+    state: State
+    sent_at_s: float | None
+    attempts: int
+    block: int | None
+    succeeded: bool | None
+    gas: int | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block the index has consumed."""
+
+    number: int
+    hash: str
+    time_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mined:
+    """A submission seen in a block."""
+
+    id: str
+    succeeded: bool
+    gas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """A contract event to be stored; fields as in `EventRow`."""
+
+    transaction: str
+    function: str
+    gas: int
+    name: str
+    encounter: str | None
+    account: str | None
+    args: dict[str, Any]
+
+
+class Store:
+    """The gateway's database. Safe to share between threads and, by URL, between processes."""
+
+    def __init__(self, url: str) -> None:
+        """Open or create the database. Raises `StoreUnavailable` if that cannot be done."""
+        self._engine = _engine(url)
+        with _faults():
+            _tables.create_all(self._engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with _faults(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with _faults(), self._engine.connect() as connection:
+            yield connection.execution_options(reads_only=True)
+
+    def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
+        """Store a transaction; return its submission and whether it is new.
+
+        The same bytes again return the record there is. Raises `Refusal` 409 if the account's nonce is held by
+        other bytes, and `StoreUnavailable` if nothing was written.
+        """
+        key = "0x" + checked.digest.hex()
+        with self._write() as db:
+            found = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().first()
+            if found is not None:
+                return _submission(found), False
+            holder = db.execute(
+                sa.select(_submissions.c.id).where(
+                    _submissions.c.sender == checked.sender,
+                    _submissions.c.nonce == checked.nonce,
+                    _submissions.c.state.not_in([State.SUPERSEDED, State.EXPIRED]),
+                )
+            ).scalar()
+            if holder is not None:
+                raise Refusal(
+                    409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}"
+                )
+            row = {
+                "id": key,
+                "sender": checked.sender,
+                "nonce": checked.nonce,
+                "function": checked.name,
+                "raw": checked.raw,
+                "state": State.ACCEPTED,
+                "accepted_at_s": now_s,
+                "attempts": 0,
+            }
+            db.execute(sa.insert(_submissions).values(row))
+            stored = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().one()
+            return _submission(stored), True
+
+    def submission(self, key: str) -> Submission | None:
+        """Return one submission by its transaction hash."""
+        with self._read() as db:
+            row = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().first()
+        return None if row is None else _submission(row)
+
+    def unsettled(self) -> list[Submission]:
+        """Return everything not yet terminal, by account and nonce."""
+        with self._read() as db:
+            rows = db.execute(
+                sa.select(_submissions)
+                .where(_submissions.c.state.not_in(list(TERMINAL)))
+                .order_by(_submissions.c.sender, _submissions.c.nonce)
+            ).mappings()
+            return [_submission(row) for row in rows]
+
+    def next_nonce(self, account: str) -> int | None:
+        """Return the nonce after the highest one this gateway holds for `account`, None if it holds none."""
+        with self._read() as db:
+            highest = db.execute(
+                sa.select(sa.func.max(_submissions.c.nonce)).where(
+                    _submissions.c.sender == account,
+                    _submissions.c.state.not_in([State.SUPERSEDED, State.EXPIRED]),
+                )
+            ).scalar()
+        return None if highest is None else int(highest) + 1
+
+    def sending(self, submissions: Sequence[Submission], *, now_s: float) -> None:
+        """Write down, before the fact, that these are about to be handed to a node."""
+        if not submissions:
+            return
+        with self._write() as db:
+            for one in submissions:
+                state = one.state
+                if state is State.ACCEPTED:
+                    state = after(state, Happening.NONCE_REACHED)
+                db.execute(
+                    sa.update(_submissions)
+                    .where(_submissions.c.id == one.id, _submissions.c.state == one.state)
+                    .values(
+                        state=after(state, Happening.SENDING),
+                        sent_at_s=now_s,
+                        attempts=_submissions.c.attempts + 1,
+                    )
+                )
+
+    def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
+        """Move one submission along its table."""
+        with self._write() as db:
+            db.execute(
+                sa.update(_submissions)
+                .where(_submissions.c.id == one.id, _submissions.c.state == one.state)
+                .values(state=after(one.state, happening), note=note)
+            )
+
+    def note(self, key: str, text: str) -> None:
+        """Keep what a node last said about a submission."""
+        with self._write() as db:
+            db.execute(sa.update(_submissions).where(_submissions.c.id == key).values(note=text))
+
+    def head(self) -> Block | None:
+        """Return the last block consumed."""
+        with self._read() as db:
+            row = db.execute(sa.select(_blocks).order_by(_blocks.c.number.desc()).limit(1)).first()
+        return None if row is None else Block(number=row.number, hash=row.hash, time_s=row.time_s)
+
+    def block_hash(self, number: int) -> str | None:
+        """Return the hash under which a recent block was consumed."""
+        with self._read() as db:
+            return db.execute(sa.select(_blocks.c.hash).where(_blocks.c.number == number)).scalar()
+
+    def consume(
+        self,
+        block: Block,
+        *,
+        mined: Sequence[Mined],
+        events: Sequence[NewEvent],
+        terms: dict[str, dict[str, Any]],
+        final_block: int,
+    ) -> None:
+        """Store everything one block showed, and finalise what lies at or below `final_block`."""
+        with self._write() as db:
+            for one in mined:
+                _mine(db, one, block.number)
+            for encounter, value in terms.items():
+                known = db.execute(sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)).first()
+                if known is None:
+                    db.execute(sa.insert(_terms).values(encounter=encounter, terms=json.dumps(value)))
+            for event in events:
+                _insert_event(db, event, block)
+            db.execute(sa.insert(_blocks).values(number=block.number, hash=block.hash, time_s=block.time_s))
+            db.execute(sa.delete(_blocks).where(_blocks.c.number <= block.number - _KEPT_BLOCKS))
+            _finalise(db, final_block)
+
+    def finalise(self, final_block: int) -> None:
+        """Finalise what lies at or below `final_block`."""
+        with self._write() as db:
+            _finalise(db, final_block)
+
+    def rewind(self, last_good: int) -> None:
+        """Forget every block above `last_good`: its events go, its submissions are broadcast again."""
+        with self._write() as db:
+            dropped = db.execute(
+                sa.select(_submissions).where(
+                    _submissions.c.block > last_good, _submissions.c.state == State.INCLUDED
+                )
+            ).mappings()
+            for row in dropped.all():
+                db.execute(
+                    sa.update(_submissions)
+                    .where(_submissions.c.id == row["id"])
+                    .values(
+                        state=after(State.INCLUDED, Happening.REORGED),
+                        block=None,
+                        succeeded=None,
+                        gas=None,
+                        sent_at_s=None,
+                    )
+                )
+            db.execute(sa.delete(_events).where(_events.c.block > last_good))
+            db.execute(sa.delete(_votings).where(_votings.c.block > last_good))
+            db.execute(sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None))
+            db.execute(sa.delete(_blocks).where(_blocks.c.number > last_good))
+
+    def terms(self, encounter: str) -> dict[str, Any] | None:
+        """Return the terms of an encounter as JSON values."""
+        with self._read() as db:
+            text = db.execute(sa.select(_terms.c.terms).where(_terms.c.encounter == encounter)).scalar()
+        return None if text is None else json.loads(text)
+
+    def encounter_events(self, encounter: str) -> list[EventRow]:
+        """Return an encounter's events, oldest first."""
+        return self._rows(sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number))
+
+    def events_after(self, number: int, *, limit: int) -> list[EventRow]:
+        """Return the feed after `number`, oldest first."""
+        return self._rows(
+            sa.select(_events).where(_events.c.number > number).order_by(_events.c.number).limit(limit)
+        )
+
+    def latest(self, name: str, *, account: str | None = None) -> list[EventRow]:
+        """Return the events of one name, about `account` if given, oldest first."""
+        query = sa.select(_events).where(_events.c.name == name).order_by(_events.c.number)
+        if account is not None:
+            query = query.where(_events.c.account == account)
+        return self._rows(query)
+
+    def open_votings(self) -> list[str]:
+        """Return the encounters whose voting runs, oldest first."""
+        with self._read() as db:
+            return list(
+                db.execute(
+                    sa.select(_votings.c.encounter)
+                    .where(_votings.c.closed_block.is_(None))
+                    .order_by(_votings.c.block, _votings.c.encounter)
+                ).scalars()
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Return how many submissions stand in each state."""
+        with self._read() as db:
+            rows = db.execute(
+                sa.select(_submissions.c.state, sa.func.count()).group_by(_submissions.c.state)
+            ).all()
+        return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
+
+    def _rows(self, query: sa.Select[Any]) -> list[EventRow]:
+        with self._read() as db:
+            return [
+                EventRow(
+                    number=row["number"],
+                    block=row["block"],
+                    block_time_s=row["block_time_s"],
+                    transaction=row["tx"],
+                    function=row["function"],
+                    gas=row["gas"],
+                    name=row["name"],
+                    encounter=row["encounter"],
+                    account=row["account"],
+                    args=json.loads(row["args"]),
+                )
+                for row in db.execute(query).mappings()
+            ]
+
+
+def _mine(db: Connection, one: Mined, block: int) -> None:
+    row = db.execute(sa.select(_submissions.c.state).where(_submissions.c.id == one.id)).first()
+    if row is None or State(row.state) in TERMINAL:
+        return
+    db.execute(
+        sa.update(_submissions)
+        .where(_submissions.c.id == one.id)
+        .values(
+            state=after(State(row.state), Happening.MINED), block=block, succeeded=one.succeeded, gas=one.gas
+        )
+    )
+
+
+def _finalise(db: Connection, final_block: int) -> None:
+    for succeeded, happening in ((True, Happening.FINALISED), (False, Happening.FINALISED_REVERTED)):
+        db.execute(
+            sa.update(_submissions)
+            .where(
+                _submissions.c.state == State.INCLUDED,
+                _submissions.c.block <= final_block,
+                _submissions.c.succeeded.is_(succeeded),
+            )
+            .values(state=after(State.INCLUDED, happening))
+        )
+
+
+def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
+    db.execute(
+        sa.insert(_events).values(
+            block=block.number,
+            block_time_s=block.time_s,
+            tx=event.transaction,
+            function=event.function,
+            gas=event.gas,
+            name=event.name,
+            encounter=event.encounter,
+            account=event.account,
+            args=json.dumps(event.args),
+        )
+    )
+    if event.name == "VotingStarted":
+        db.execute(sa.insert(_votings).values(encounter=event.encounter, block=block.number))
+    elif event.name == "Settled":
+        db.execute(
+            sa.update(_votings).where(_votings.c.encounter == event.encounter).values(closed_block=block.number)
+        )
+
+
+def _submission(row: RowMapping) -> Submission:
+    return Submission(
+        id=row["id"],
+        sender=row["sender"],
+        nonce=row["nonce"],
+        function=row["function"],
+        raw=bytes(row["raw"]),
+        state=State(row["state"]),
+        sent_at_s=row["sent_at_s"],
+        attempts=row["attempts"],
+        block=row["block"],
+        succeeded=row["succeeded"],
+        gas=row["gas"],
+        note=row["note"],
+    )
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise StoreUnavailable(f"the database did not answer or did not take a write: {error.orig}") from error
+
+
+def _engine(url: str) -> Engine:
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @sa.event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3 or a look-alike
+            connection.isolation_level = None  # we say BEGIN ourselves
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @sa.event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # IMMEDIATE takes the write lock at once, so two writers queue instead of failing half-way.
+            reads_only = connection.get_execution_options().get("reads_only", False)
+            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine

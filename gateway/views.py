@@ -1,0 +1,133 @@
+"""What devices see of the chain, derived from stored events. Pure: rows in, JSON values out.
+
+An encounter's view is folded from its events every time it is asked for, so a reorganisation has nothing to
+undo but rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.states import EncounterState
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """One stored contract event, with the transaction that caused it.
+
+    Attributes:
+        number: position in the feed (ascending, never reused).
+        block: block number.
+        block_time_s: chain time, Unix seconds.
+        transaction: hash.
+        function: Solidity name of the called function, "" if the transaction was not one of our calls.
+        gas: gas used by the whole transaction.
+        name: event name.
+        encounter: encounter id, where the event has one.
+        account: the account the event is about, where it has one.
+        args: the event's arguments as JSON values.
+    """
+
+    number: int
+    block: int
+    block_time_s: int
+    transaction: str
+    function: str
+    gas: int
+    name: str
+    encounter: str | None
+    account: str | None
+    args: Mapping[str, Any]
+
+    def as_json(self) -> Json:
+        """The row as the event feed shows it."""
+        return {
+            "number": self.number,
+            "block": self.block,
+            "block_time_s": self.block_time_s,
+            "transaction": self.transaction,
+            "function": self.function,
+            "gas": self.gas,
+            "name": self.name,
+            "encounter": self.encounter,
+            "account": self.account,
+            "args": dict(self.args),
+        }
+
+
+def encounter_view(encounter: str, terms: Json | None, rows: Iterable[EventRow]) -> Json:
+    """Fold an encounter's events, oldest first, into its current state."""
+    view: Json = {
+        "id": encounter,
+        "state": EncounterState.NONE.name.lower(),
+        "terms": terms,
+        "checked_in": [],
+        "updated": None,
+        "panel": [],
+        "vote_by": None,
+        "yes": 0,
+        "no": 0,
+        "votes": [],
+        "burned": None,
+    }
+    for row in rows:
+        view.update(_step(view, terms, row))
+    return view
+
+
+def _step(view: Json, terms: Json | None, row: EventRow) -> Json:  # noqa: PLR0911 - one line per event
+    args = row.args
+    match row.name:
+        case "CheckedIn":
+            is_learner = terms is not None and args["by"] == terms["learner"]
+            state = EncounterState.LEARNER_CHECKED_IN if is_learner else EncounterState.NEIGHBOR_CHECKED_IN
+            return {"state": state.name.lower(), "checked_in": [*view["checked_in"], args["by"]]}
+        case "Opened":
+            return {"state": EncounterState.OPEN.name.lower()}
+        case "Reported":
+            is_learner = terms is not None and args["by"] == terms["learner"]
+            state = EncounterState.LEARNER_REPORTED if is_learner else EncounterState.NEIGHBOR_REPORTED
+            return {"state": state.name.lower(), "updated": args["updated"]}
+        case "VotingStarted":
+            return {
+                "state": EncounterState.REPORTED.name.lower(),
+                "updated": args["updated"],
+                "panel": args["panel"],
+                "vote_by": args["vote_by"],
+                "voting_since": row.block_time_s,
+            }
+        case "VoteCast":
+            vote = {"voter": args["voter"], "valid": args["valid"], "reason": args["reason"]}
+            count = "yes" if args["valid"] else "no"
+            return {count: view[count] + 1, "votes": [*view["votes"], vote]}
+        case "Settled":
+            return {"state": EncounterState.SETTLED.name.lower(), "burned": args["burned"]}
+        case "Expired":
+            return {"state": EncounterState.EXPIRED.name.lower()}
+        case _:
+            return {}
+
+
+def job_view(view: Json, *, seat: int, validators: int, standby_delay_s: int) -> Json | None:
+    """Return the voting job of `view` for the validator on `seat`, or None if there is nothing to do.
+
+    `opens_at_s` is when the seat may vote: at once for the first `validators` seats, later for standby seats.
+    """
+    if view["state"] != EncounterState.REPORTED.name.lower() or seat not in view["panel"]:
+        return None
+    if view["yes"] + view["no"] >= validators:
+        return None
+    position = view["panel"].index(seat)
+    wait_s = standby_delay_s * max(0, position - validators + 1)
+    return {
+        "encounter": view["id"],
+        "terms": view["terms"],
+        "updated": view["updated"],
+        "position": position,
+        "opens_at_s": view["voting_since"] + wait_s,
+        "vote_by": view["vote_by"],
+    }

@@ -1,0 +1,63 @@
+"""What moves submissions: one step broadcasts what is due and consumes what the chain shows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from contracts.deploy import Deployment
+from contracts.terms import Domain
+
+from gateway.broadcaster import broadcast
+from gateway.confirmer import confirm
+from gateway.errors import ChainMismatch, GatewayError
+from gateway.node import Node
+from gateway.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """The broadcaster and the confirmer over one store and one node."""
+
+    def __init__(
+        self, store: Store, node: Node, deployment: Deployment, *, now_s: Callable[[], float], resend_after_s: float
+    ) -> None:
+        """Bind to a deployment. Raises `ChainMismatch` if the node serves another chain."""
+        served = node.chain_id()
+        if served != deployment.chain_id:
+            raise ChainMismatch(
+                f"the node serves chain {served}, the contracts are deployed on chain {deployment.chain_id}: "
+                "check the RPC URL and the deployment file"
+            )
+        self._store = store
+        self._node = node
+        self._deployment = deployment
+        self._now_s = now_s
+        self._resend_after_s = resend_after_s
+
+    def broadcast(self) -> int:
+        """Hand due transactions to the node; return how many."""
+        return broadcast(self._store, self._node, now_s=self._now_s(), resend_after_s=self._resend_after_s)
+
+    def confirm(self) -> int:
+        """Consume new blocks; return how many."""
+        deployment = self._deployment
+        return confirm(
+            self._store,
+            self._node,
+            domain=Domain(chain_id=deployment.chain_id, escrow=deployment.escrow),
+            token=deployment.token,
+            first_block=deployment.block,
+        )
+
+    def run(self, stop: threading.Event, *, interval_s: float) -> None:
+        """Step until `stop` is set. A fault is logged and the next step tries again."""
+        while not stop.is_set():
+            try:
+                self.broadcast()
+                self.confirm()
+            except GatewayError as error:
+                _log.warning("worker: %s", error)
+            stop.wait(interval_s)

@@ -1,0 +1,89 @@
+"""Every error this package raises on purpose.
+
+    ModelsError
+    ├── UnknownArchitecture     no graph is shipped or exported under that name
+    ├── UnknownDataset          no source of data is known under that name
+    ├── ArchitectureDamaged     a graph and its description disagree
+    ├── ExportFailed            a network cannot be turned into a weight-less graph
+    ├── MalformedSnapshot       bytes or weights that are not a snapshot of the architecture (`.reason`)
+    ├── WeightsDiffer           two sets of weights that cannot be merged
+    ├── PartitionImpossible     the data cannot be shared out as asked
+    ├── DatasetMissing          the data is not on this machine
+    ├── DatasetCorrupt          the data is here, and is not what it should be
+    └── BadInput                what the operator gave on the command line does not fit
+
+Each message says what the operator can do about it.
+"""
+
+from enum import StrEnum
+
+
+class ModelsError(Exception):
+    """Any expected failure of this package; its text is one line for the operator."""
+
+
+class UnknownArchitecture(ModelsError):  # noqa: N818 - named for what it says
+    """No graph is known under this name."""
+
+
+class UnknownDataset(ModelsError):  # noqa: N818
+    """No data source is known under this name."""
+
+
+class ArchitectureDamaged(ModelsError):  # noqa: N818
+    """A graph file and the description beside it disagree."""
+
+
+class ExportFailed(ModelsError):  # noqa: N818
+    """The exported graph does not hold exactly the tensors of the network."""
+
+
+class SnapshotFault(StrEnum):
+    """Why bytes or weights are no snapshot of an architecture."""
+
+    TOO_SHORT = "too short"
+    TOO_LARGE = "too large"
+    BAD_COMPRESSION = "bad compression"
+    BAD_HEADER = "bad header"
+    WRONG_FORMAT = "wrong format version"
+    WRONG_ARCHITECTURE = "wrong architecture"
+    UNKNOWN_CODEC = "unknown codec"
+    MISSING_TENSOR = "missing tensor"
+    EXTRA_TENSOR = "extra tensor"
+    WRONG_SHAPE = "wrong shape"
+    WRONG_DTYPE = "wrong dtype"
+    WRONG_LENGTH = "wrong length"
+    NOT_CANONICAL = "not canonical"
+    NOT_FINITE = "not finite"
+    OUT_OF_RANGE = "out of range"
+
+
+class MalformedSnapshot(ModelsError):  # noqa: N818
+    """Bytes or weights that are not a snapshot of the architecture at hand.
+
+    A peer that sends one is at fault: drop the snapshot, never repair it.
+    """
+
+    def __init__(self, reason: SnapshotFault, detail: str) -> None:
+        super().__init__(f"malformed snapshot ({reason}): {detail}")
+        self.reason = reason
+
+
+class WeightsDiffer(ModelsError):  # noqa: N818
+    """Two sets of weights whose names or shapes differ."""
+
+
+class PartitionImpossible(ModelsError):  # noqa: N818
+    """There is not enough data to share it out as asked."""
+
+
+class DatasetMissing(ModelsError):  # noqa: N818
+    """The data is not on this machine and could not be fetched."""
+
+
+class DatasetCorrupt(ModelsError):  # noqa: N818
+    """A file of a dataset is not what it should be."""
+
+
+class BadInput(ModelsError):  # noqa: N818
+    """Something given on the command line cannot be read, or does not fit the rest."""

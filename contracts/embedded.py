@@ -6,6 +6,7 @@ as on a real node, is executed once, in the block that takes it, and stays in th
 Everything is in the process's memory.
 """
 
+import heapq
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class EmbeddedNode:
         header = self._chain.create_header_from_parent(parent, gas_limit=GAS_LIMIT, timestamp=timestamp)
         vm = self._chain.get_vm(header)
         taken, receipts = [], []
-        for transaction in self._executable(vm.state):
+        for transaction in self._executable(vm.state, header.base_fee_per_gas or 0):
             if header.gas_used + transaction.gas > GAS_LIMIT:
                 continue
             try:
@@ -137,23 +138,32 @@ class EmbeddedNode:
         self._append(block, taken, receipts)
         return "0x0"
 
-    def _executable(self, state: Any) -> list[Any]:
-        """Pending transactions in order of arrival; one after a gap in its sender's nonces waits."""
+    def _executable(self, state: Any, base_fee: int) -> list[Any]:
+        """Pending transactions as a node orders them: the best-paying first, of equals the first to come; each
+        account's by nonce, and one after a gap in the nonces waits.
+        """
+        queues: dict[bytes, list[Any]] = {}
+        for arrival, ((sender, nonce), transaction) in enumerate(self._pool.items()):
+            queues.setdefault(sender, []).append((nonce, arrival, transaction))
+        heads: list[tuple[int, int, bytes]] = []
+        for sender, queue in queues.items():
+            queue.sort(key=lambda one: one[0], reverse=True)
+            self._offer(heads, sender, queue, state.get_nonce(sender), base_fee)
         ready: list[Any] = []
-        following: dict[bytes, int] = {}
-        waiting = list(self._pool.items())
-        progress = True
-        while progress:
-            progress, later = False, []
-            for (sender, nonce), transaction in waiting:
-                if nonce == following.setdefault(sender, state.get_nonce(sender)):
-                    ready.append(transaction)
-                    following[sender] += 1
-                    progress = True
-                else:
-                    later.append(((sender, nonce), transaction))
-            waiting = later
+        while heads:
+            sender = heapq.heappop(heads)[2]
+            nonce, _, transaction = queues[sender].pop()
+            ready.append(transaction)
+            self._offer(heads, sender, queues[sender], nonce + 1, base_fee)
         return ready
+
+    @staticmethod
+    def _offer(
+        heads: list[tuple[int, int, bytes]], sender: bytes, queue: list[Any], following: int, base_fee: int
+    ) -> None:
+        if queue and queue[-1][0] == following:
+            _, arrival, transaction = queue[-1]
+            heapq.heappush(heads, (-_price(transaction, base_fee), arrival, sender))
 
     def _append(self, block: Any, taken: list[Any], receipts: list[Any]) -> None:
         number, block_hash = block.header.block_number, block.header.hash

@@ -238,7 +238,7 @@ def _anvil_command(chain_id: int, genesis_time_s: int) -> list[str]:
         f"--gas-limit={GAS_LIMIT}",
         "--accounts=1",
         "--no-mining",
-        "--order=fifo",
+        "--order=fees",
         "--hardfork=cancun",
         "--prune-history",
         "--port={port}",

@@ -115,7 +115,9 @@ class Agent:
         self._vitals = vitals
         self._random_bytes = random_bytes
         self._observe = observe
-        self._outbox = Outbox(journal, gateway, identity)
+        self._outbox = Outbox(
+            journal, gateway, identity, extra_tip_wei=settings.extra_tip_wei, observe=observe
+        )
         self._neighborhood = Neighborhood(
             lost_after_s=settings.lost_after_s, usual_contact_s=settings.usual_contact_s
         )

@@ -18,6 +18,7 @@ Neighbor's stake now stands for. Neither can take the other's part and leave (iD
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -125,7 +126,7 @@ _FAILED: _Row = {Happening.FAILED: (Stage.STRANDED, ())}
 
 _TERMINAL_ROWS: dict[Stage, _Row] = {stage: {} for stage in TERMINAL}
 
-TRANSITIONS: Final = MappingProxyType(
+TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
     {
         Role.LEARNER: {
             Stage.PROPOSED: {

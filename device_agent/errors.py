@@ -8,7 +8,8 @@ AgentError
 ├── GatewayRefused       the gateway said no, with a stable code
 ├── JournalFault         the journal is not writable or not ours
 ├── WorkerDied           the training or validation process ended
-└── RunExists            a finished run is in the way of a new one
+├── RunExists            something is in the way of a new run
+└── RunUnusable          a folder holds no run that can be read
 """
 
 from __future__ import annotations
@@ -59,4 +60,8 @@ class WorkerDied(AgentError):
 
 
 class RunExists(AgentError):
-    """The output folder already holds a run."""
+    """The output folder holds a run already, or something that is none."""
+
+
+class RunUnusable(AgentError):
+    """A folder holds no run, or one that never wrote its results."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import ChainFacts, GatewayClient
-from device_agent.identity import Identity
+from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal, Operation
+from device_agent.observation import Observe
 
 GAS_LIMIT = 500_000
 """Above every step of the contract; unused gas is not paid for."""
@@ -14,7 +15,17 @@ GAS_LIMIT = 500_000
 class Outbox:
     """The one place where this device's nonces are given out."""
 
-    def __init__(self, journal: Journal, gateway: GatewayClient, identity: Identity) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        gateway: GatewayClient,
+        identity: Identity,
+        *,
+        extra_tip_wei: int,
+        observe: Observe,
+    ) -> None:
+        self._extra_tip_wei = extra_tip_wei
+        self._observe = observe
         self._journal = journal
         self._gateway = gateway
         self._identity = identity
@@ -39,6 +50,7 @@ class Outbox:
                     # A nonce that others used is signed anew; anything else will never be taken.
                     again = refusal.code == "nonce_taken"
                     self._journal.refused(operation.id, str(refusal), final=not again and not refusal.retry)
+                    self._observe("refused", operation=operation.label, reason=str(refusal))
                     if again or refusal.retry:
                         break
                     continue
@@ -58,7 +70,10 @@ class Outbox:
             data=operation.data,
             value_wei=operation.value_wei,
             gas=GAS_LIMIT,
-            fees=facts.fees,
+            fees=Fees(
+                tip_wei=facts.fees.tip_wei + self._extra_tip_wei,
+                max_fee_wei=facts.fees.max_fee_wei + self._extra_tip_wei,
+            ),
         )
         self._journal.signed(operation.id, nonce=nonce, raw=raw)
         return raw

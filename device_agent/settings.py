@@ -30,6 +30,7 @@ class Settings:
         jobs_poll_s: time between looks at the job feed.
         withheld_margin_s: how long before the end of the voting a missing model counts as withheld.
         max_model_bytes: largest snapshot taken from anyone.
+        extra_tip_wei: paid per gas above what the gateway suggests.
         guards: limits of health.
     """
 
@@ -51,4 +52,5 @@ class Settings:
     jobs_poll_s: float = 8.0
     withheld_margin_s: int = 60
     max_model_bytes: int = 64 << 20
+    extra_tip_wei: int = 0
     guards: Guards = Guards()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contracts.deploy import Deployment
-from contracts.reading import ContractReader
 from eth_utils.address import is_address, to_checksum_address
 
+from contracts.deploy import Deployment
+from contracts.reading import ContractReader
 from gateway.errors import Code, Refusal
 from gateway.node import Node
 from gateway.store import Store
@@ -28,11 +28,11 @@ class Accounts:
 
     def view(self, address: str) -> Json:
         """Return balances (token base units), seat and next nonce of an account."""
-        account = _checked(address)
+        account = checked_address(address)
         stake = self._reader.account(account)
         return {
             "address": account,
-            "next_nonce": max(self._node.nonce(account), self._store.next_nonce(account) or 0),
+            "next_nonce": self._store.free_nonce(account, at_least=self._node.nonce(account)),
             "native_wei": self._node.balance_wei(account),
             "tokens": self._reader.balance_of(account),
             "free": stake.free,
@@ -43,13 +43,13 @@ class Accounts:
             "active": stake.active,
         }
 
-    def seat(self, address: str) -> int:
-        """Return the validator seat of an account, 0 if it has none."""
-        rows = self._store.latest("ValidatorRegistered", account=_checked(address))
+    def seat(self, account: str) -> int:
+        """Return the validator seat of an account (checksum address), 0 if it has none."""
+        rows = self._store.latest("ValidatorRegistered", account=account)
         return int(rows[-1].args["seat"]) if rows else 0
 
     def parameters(self, number: int) -> Json:
-        """Return a parameter set as JSON values; once read it never changes."""
+        """Return a parameter set as it was added, as JSON values; only `retired` can change later."""
         if number not in self._parameters:
             for row in self._store.latest("ParameterSetAdded"):
                 self._parameters[int(row.args["number"])] = row.args["parameters"]
@@ -63,6 +63,8 @@ class Accounts:
             self._fixed = {"min_stake": self._reader.min_stake(), "tokens_per_wei": self._reader.rate()}
         head = self._store.head()
         tip_wei = self._node.tip_wei()
+        retired = {int(row.args["number"]) for row in self._store.latest("ParameterSetRetired")}
+        numbers = [int(row.args["number"]) for row in self._store.latest("ParameterSetAdded")]
         return {
             "chain_id": self._deployment.chain_id,
             "escrow": self._deployment.escrow,
@@ -73,13 +75,13 @@ class Accounts:
             "tip_wei": tip_wei,
             "max_fee_wei": self._node.base_fee_wei() * _FEE_HEADROOM + tip_wei,
             "parameter_sets": {
-                str(row.args["number"]): self.parameters(int(row.args["number"]))
-                for row in self._store.latest("ParameterSetAdded")
+                str(number): {**self.parameters(number), "retired": number in retired} for number in numbers
             },
         }
 
 
-def _checked(address: str) -> str:
+def checked_address(address: str) -> str:
+    """Return an address that came from anywhere with its checksum. Raises `Refusal` 400."""
     if not is_address(address):
         raise Refusal(400, Code.BAD_REQUEST, f"not an account address: {address[:60]!r}")
     return to_checksum_address(address)

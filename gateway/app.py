@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from contracts.deploy import Deployment
 from flask import Flask, Response, jsonify, request, send_file
 from werkzeug.exceptions import HTTPException
 
-from gateway.accounts import Accounts
+from contracts.deploy import Deployment
+from gateway.accounts import Accounts, checked_address
 from gateway.config import Limits
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
 from gateway.node import Node
@@ -25,6 +25,7 @@ from gateway.views import Json, encounter_view, job_view
 
 _log = logging.getLogger(__name__)
 _FEED_LIMIT = 500
+_A_YEAR_S = 31_536_000
 
 
 def create_app(
@@ -50,7 +51,6 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
     accounts = Accounts(store=store, node=node, deployment=deployment)
-    targets = frozenset({deployment.escrow, deployment.token})
 
     def view(encounter: str) -> Json:
         rows = store.encounter_events(encounter)
@@ -58,16 +58,22 @@ def create_app(
 
     @app.post("/v1/transactions")
     def post_transaction() -> tuple[Response, int]:
-        checked = check(_raw(limits), chain_id=deployment.chain_id, targets=targets, limits=limits)
+        checked = check(
+            _raw(limits),
+            chain_id=deployment.chain_id,
+            token=deployment.token,
+            escrow=deployment.escrow,
+            limits=limits,
+        )
         submission, new = store.accept(checked, now_s=now_s())
-        return jsonify(_shown(submission)), 202 if new else 200
+        return jsonify(submission_view(submission)), 202 if new else 200
 
     @app.get("/v1/transactions/<key>")
     def get_transaction(key: str) -> Response:
         submission = store.submission(key.lower())
         if submission is None:
             raise Refusal(404, Code.NOT_FOUND, f"no transaction {key} was handed to this gateway")
-        return jsonify(_shown(submission))
+        return jsonify(submission_view(submission))
 
     @app.get("/v1/accounts/<address>")
     def get_account(address: str) -> Response:
@@ -84,24 +90,32 @@ def create_app(
 
     @app.get("/v1/jobs")
     def get_jobs() -> Response:
-        validator = request.args.get("validator", "")
+        validator = checked_address(request.args.get("validator", ""))
         seat = accounts.seat(validator)
+        head = store.head()
+        now = head.time_s if head else 0
+        found = [view(encounter) for encounter in (store.open_votings(at_s=now) if seat else [])]
         jobs = []
-        for encounter in store.open_votings() if seat else []:
-            found = view(encounter)
-            rules = accounts.parameters(found["terms"]["parameter_set"] if found["terms"] else 0)
+        for one in found:
+            if one["terms"] is None:  # no transaction seen here carried them
+                continue
+            rules = accounts.parameters(one["terms"]["parameter_set"])
             job = job_view(
-                found, seat=seat, validators=rules["validators"], standby_delay_s=rules["standby_delay_s"]
+                one,
+                validator=validator,
+                seat=seat,
+                validators=rules["validators"],
+                standby_delay_s=rules["standby_delay_s"],
+                chain_time_s=now,
             )
             if job is not None:
                 jobs.append(job)
-        head = store.head()
-        return jsonify({"jobs": jobs, "chain_time_s": head.time_s if head else 0})
+        return jsonify({"jobs": jobs, "chain_time_s": now})
 
     @app.get("/v1/events")
     def get_events() -> Response:
         after = request.args.get("after", "0")
-        if not after.isdecimal():
+        if not (after.isascii() and after.isdecimal() and len(after) <= 18):
             raise Refusal(400, Code.BAD_REQUEST, f"after must be an event number, got {after[:40]!r}")
         rows = store.events_after(int(after), limit=_FEED_LIMIT)
         return jsonify({"events": [row.as_json() for row in rows]})
@@ -115,7 +129,11 @@ def create_app(
     def get_model(digest: str) -> Response:
         # conditional=True answers HEAD, ranges and If-None-Match.
         return send_file(
-            shelf.find(digest), mimetype="application/octet-stream", conditional=True, etag=digest, max_age=31536000
+            shelf.find(digest),
+            mimetype="application/octet-stream",
+            conditional=True,
+            etag=digest,
+            max_age=_A_YEAR_S,
         )
 
     @app.get("/healthz")
@@ -127,9 +145,8 @@ def create_app(
         head = store.head()
         served = node.chain_id()
         if served != deployment.chain_id:
-            raise Refusal(
-                503, Code.NODE_UNAVAILABLE, f"the node serves chain {served}, not {deployment.chain_id}", retry=True
-            )
+            words = f"the node serves chain {served}, not {deployment.chain_id}"
+            raise Refusal(503, Code.NODE_UNAVAILABLE, words, retry=True)
         behind = node.height() - (head.number if head else deployment.block - 1)
         return jsonify({"ok": True, "submissions": store.counts(), "blocks_behind": behind})
 
@@ -149,7 +166,8 @@ def _raw(limits: Limits) -> bytes:
         raise Refusal(400, Code.BAD_REQUEST, "raw must be hex digits after 0x") from None
 
 
-def _shown(submission: Submission) -> Json:
+def submission_view(submission: Submission) -> Json:
+    """Return a submission as devices and operators see it."""
     return {
         "id": submission.id,
         "sender": submission.sender,
@@ -179,13 +197,15 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(NodeUnavailable)
     def no_node(error: NodeUnavailable) -> tuple[Response, int]:
         _log.warning("%s", error)
-        return answer(503, Code.NODE_UNAVAILABLE, "the chain's node gave no answer; ask again later", retry=True)
+        words = "the chain's node gave no answer; ask again later"
+        return answer(503, Code.NODE_UNAVAILABLE, words, retry=True)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500
         codes = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
-        return answer(status, codes.get(status, Code.BAD_REQUEST), error.description or error.name, retry=False)
+        words = error.description or error.name
+        return answer(status, codes.get(status, Code.BAD_REQUEST), words, retry=False)
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> tuple[Response, int]:

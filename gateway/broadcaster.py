@@ -1,4 +1,8 @@
-"""Gets accepted transactions to the node: per account in nonce order, written down before they are sent."""
+"""Gets accepted transactions to the node: per account in nonce order, written down before they are sent.
+
+The nonces that count are those of the newest block and those held here. A node's own pool is not asked: it
+may forget, and Ganache's does not tell.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +13,65 @@ from gateway.node import Node, SendOutcome
 from gateway.store import Store, Submission
 from gateway.submission import Happening, State
 
+TAKEN_NOTE = "another transaction of this account used its nonce, and is final"
+
 
 def broadcast(store: Store, node: Node, *, now_s: float, resend_after_s: float) -> int:
     """Send what is due; return how many transactions the node was handed.
 
-    Due are the next nonces of each account, without gaps, and what was sent over `resend_after_s` ago and is in
-    no block yet. Everything that is about to be sent is on disk as such before the first of it leaves.
+    Due are the next nonces of each account, without gaps, and what was sent over `resend_after_s` ago and is
+    in no block yet. Everything that is about to be sent is on disk as such before the first of it leaves. When
+    the node falls silent the rest waits until it is due again.
     """
     due: list[Submission] = []
     for account, group in groupby(store.unsettled(), key=lambda one: one.sender):
         due += _due(list(group), account, store, node, now_s=now_s, resend_after_s=resend_after_s)
     store.sending(due, now_s=now_s)
-    for one in due:
+    for handed, one in enumerate(due, start=1):
         sent = node.send(one.raw)
-        if sent.outcome is SendOutcome.UNKNOWN:
-            store.note(one.id, sent.words or "no answer")
+        if sent.outcome in (SendOutcome.REFUSED, SendOutcome.NO_ANSWER):
+            store.note(one.id, f"the node: {sent.words}")
+        elif one.note is not None:
+            store.note(one.id, None)
+        if sent.outcome is SendOutcome.NO_ANSWER:
+            return handed
     return len(due)
 
 
 def _due(
     held: Sequence[Submission], account: str, store: Store, node: Node, *, now_s: float, resend_after_s: float
 ) -> list[Submission]:
-    waiting = [one for one in held if one.state in (State.ACCEPTED, State.READY)]
-    flying = [one for one in held if one.state is State.BROADCAST]
-    stale = [one for one in flying if one.sent_at_s is None or now_s - one.sent_at_s >= resend_after_s]
-    if not waiting and not stale:
+    def stale(one: Submission) -> bool:
+        return one.sent_at_s is None or now_s - one.sent_at_s >= resend_after_s
+
+    pending = [one for one in held if one.state is not State.INCLUDED]
+    if not any(one.state is not State.BROADCAST or stale(one) for one in pending):
         return []
     used = node.nonce(account)
-    reached = max([used] + [one.nonce + 1 for one in held if one.state in (State.BROADCAST, State.INCLUDED)])
-    due = [one for one in stale if one.nonce >= used]
-    for one in waiting:
-        if one.nonce == reached:
+    overtaken = [one for one in pending if one.nonce < used]
+    if overtaken:
+        _settle(overtaken, account, store, node)
+    due: list[Submission] = []
+    following = used
+    for one in (one for one in held if one.nonce >= used):
+        in_order = one.nonce == following
+        following += in_order
+        first_time = one.state in (State.ACCEPTED, State.READY) and in_order
+        if first_time or (one.state is State.BROADCAST and stale(one)):
             due.append(one)
-            reached += 1
-        elif one.nonce < used:
-            # Either ours was mined before we recorded a send (the confirmer will say so), or another took its place.
-            _settle_used(one, store, node)
     return due
 
 
-def _settle_used(one: Submission, store: Store, node: Node) -> None:
-    head = store.head()
-    if head is not None and head.number >= node.height():
-        store.happened(one, Happening.NONCE_TAKEN, note="the account's nonce was used by another transaction")
+def _settle(overtaken: Sequence[Submission], account: str, store: Store, node: Node) -> None:
+    """Tell that another transaction took a nonce, once that is beyond doubt.
+
+    A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
+    nonce is used is final and the index has consumed that very block: had it held ours, the state would say so.
+    """
+    final = min(node.final_height(), node.height())
+    if store.block_hash(final) != node.block_hash(final):
+        return
+    used = node.nonce(account, block=final)
+    for one in overtaken:
+        if one.nonce < used:
+            store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)

@@ -1,12 +1,30 @@
-"""Settings of a gateway: one frozen object, made from TOML and the environment at the composition root."""
+"""Settings of a gateway: one frozen object, read from TOML, the environment and flags."""
 
 from __future__ import annotations
 
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
-MIB = 1 << 20
+from contracts.chain import PROFILES, profile_for
+from contracts.errors import ChainUnreachable
+from gateway.errors import ConfigError
+
+MIB: Final = 1 << 20
+ENVIRONMENT: Final = "IDML_GATEWAY_"
+"""What variables begin with; a part of a table is joined by two underscores: IDML_GATEWAY_LIMITS__MAX_GAS."""
+
+_LOCAL_RPC: Final = "http://127.0.0.1:8545"
+"""Where Anvil and Ganache listen unless told otherwise."""
 
 
 class Limits(BaseModel):
@@ -23,23 +41,198 @@ class Limits(BaseModel):
 
 
 class GatewayConfig(BaseModel):
-    """Everything a gateway needs to know. `data` holds the database and the models."""
+    """Everything a gateway needs to know.
+
+    Attributes:
+        chain: a profile's name (anvil, ganache, amoy) or an RPC URL.
+        rpc_url: the node to use, with the rules of `chain`'s profile; default: the profile's own.
+        deployment: a deployment's file, or a folder of them; default: this user's.
+        data: folder of the database and the models.
+        database_url: SQLAlchemy URL; default: SQLite in `data`.
+        host: address to listen on.
+        port: to listen on; 0 = any free one.
+        interval_s: seconds between the worker's steps.
+        resend_after_s: seconds until a transaction that is in no block is sent again.
+        limits: what one request may cost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path
-    database_url: str | None = None
-    """SQLAlchemy URL; default: SQLite in `data`."""
-    chain: str = "anvil"
-    """A profile's name or an RPC URL."""
+    chain: str
     rpc_url: str | None = None
     deployment: Path | None = None
-    host: str = "127.0.0.1"
+    data: Path = Field(default_factory=lambda: platformdirs.user_state_path("idml") / "gateway")
+    database_url: str | None = None
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8547, ge=0, le=65535)
+    interval_s: float = Field(default=1.0, gt=0, le=3600)
     resend_after_s: float = Field(default=20.0, gt=0)
     limits: Limits = Limits()
+
+    @field_validator("chain")
+    @classmethod
+    def _known_chain(cls, chain: str) -> str:
+        if chain == "embedded":
+            raise ValueError(
+                "the embedded chain lives inside one simulation; name another chain or an RPC URL"
+            )
+        try:
+            profile_for(chain)
+        except ChainUnreachable:
+            names = ", ".join(name for name in PROFILES if name != "embedded")
+            raise ValueError(f"must be one of {names}, or an http(s) URL") from None
+        return chain
+
+    @field_validator("rpc_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or _LOCAL_RPC)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http(s) URL")
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: str | None) -> str | None:
+        try:
+            backend = None if url is None else make_url(url).get_backend_name()
+        except (ArgumentError, ValueError):
+            raise ValueError("must be a SQLAlchemy URL") from None
+        if backend not in (None, "sqlite", "postgresql"):
+            raise ValueError("must be a sqlite or postgresql URL")
+        return url
+
+    @model_validator(mode="after")
+    def _one_url(self) -> GatewayConfig:
+        if self.rpc_url is not None and "://" in self.chain:
+            raise ValueError("rpc_url goes with a chain's name; chain is an RPC URL itself")
+        return self
 
     @property
     def url(self) -> str:
         """The database to open."""
         return self.database_url or f"sqlite:///{self.data / 'gateway.sqlite'}"
+
+    @property
+    def node_url(self) -> str:
+        """The node to connect to."""
+        return self.rpc_url or profile_for(self.chain).url or _LOCAL_RPC
+
+    def shown(self) -> Iterator[str]:
+        """Yield the effective settings, one `key = value` each, with secrets masked."""
+        values = self.model_dump(mode="json") | {"database_url": self.url, "rpc_url": self.node_url}
+        limits = values.pop("limits")
+        for key, value in [*values.items(), *((f"limits.{key}", value) for key, value in limits.items())]:
+            yield f"{key} = {masked(value)}"
+
+
+def masked(value: object) -> str:
+    """Return a setting as it may be printed: of a URL that could hold a password or key only the place."""
+    text = str(value)
+    scheme, colon, rest = text.partition("://")
+    if not colon or scheme == "sqlite":
+        return text
+    place, slash, path = rest.rpartition("@")[2].partition("/")
+    user = "***@" if "@" in rest else ""
+    place, query, _ = place.partition("?")
+    if scheme.startswith("http"):
+        path = "***" if path else ""
+    else:
+        path, query, _ = path.partition("?")  # the database's name is no secret
+    return f"{scheme}://{user}{place}{slash}{path}{'?***' if query else ''}"
+
+
+def read_config(
+    path: Path | None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, object] | None = None,
+) -> GatewayConfig:
+    """Read settings: flags go before the environment, the environment before the file.
+
+    Raises `ConfigError`: one line that names the source, the key, the value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if path is not None:
+        values = _read_toml(path)
+        sources = {key: str(path) for key in _keys(values)}
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT):
+            key = name.removeprefix(ENVIRONMENT).lower().replace("__", ".")
+            _put(values, key, _typed(key, text), source=name)
+            sources[key] = name
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = value
+            sources[key] = "--" + key.replace("_", "-")
+    try:
+        # By way of JSON: it takes paths as text, and otherwise no type for another.
+        return GatewayConfig.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, sources, path)) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _put(values: dict[str, Any], key: str, value: object, *, source: str) -> None:
+    *tables, last = key.split(".")
+    place = values
+    for table in tables:
+        inner = place.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{source}: unknown key {key}; allowed: {_allowed([])}")
+        place = inner
+    place[last] = value
+
+
+def _typed(key: str, text: str) -> object:
+    """A variable's text as a number, where the key wants one and it is one."""
+    model: type[BaseModel] = Limits if key.startswith("limits.") else GatewayConfig
+    field = model.model_fields.get(key.rpartition(".")[2])
+    if field is None or field.annotation not in (int, float):
+        return text
+    try:
+        return float(text) if field.annotation is float else int(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str], path: Path | None) -> str:
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place)
+    source = sources.get(key) or (str(path) if path else "settings")
+    if first["type"] == "extra_forbidden":
+        return f"{source}: unknown key {key}; allowed: {_allowed(place[:-1])}"
+    if first["type"] == "missing":
+        flag, variable = key.replace("_", "-"), ENVIRONMENT + key.upper()
+        return (
+            f"{source}: {key} is missing: write `{key} = ...` in the file, set {variable}, or give --{flag}"
+        )
+    said = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{source}: {said}"
+    given = first["input"]
+    value = repr(masked(given))[:80] if isinstance(given, str) else repr(given)[:80]
+    return f"{source}: {key} = {value}: {said[:1].lower()}{said[1:]}"
+
+
+def _allowed(place: list[str]) -> str:
+    return ", ".join(sorted((Limits if place == ["limits"] else GatewayConfig).model_fields))

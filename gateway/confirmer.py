@@ -3,55 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
-from contracts.errors import ContractsError, MalformedCalldata, MalformedLog, MalformedTerms
+from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms
 from contracts.terms import Domain, Terms, encounter_id, terms_to_json
-from web3.types import BlockData, TxData, TxReceipt
-
+from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.node import Node
 from gateway.store import Block, Mined, NewEvent, Store
 
-_MAX_BLOCKS_A_STEP = 500
+_MAX_BLOCKS_A_STEP: Final = 500
+_ABOUT: Final = ("account", "validator", "voter", "by")
+"""Event arguments that name the account an event is about, most telling first."""
 
 
 def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
-    A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back to
-    the last common one, and what they held is broadcast again.
+    A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
+    to the last common one, and what they held is broadcast again. Raises `ChainMismatch` when that would undo
+    what was final, and `NodeUnavailable` when the node is behind what was consumed: nothing goes backwards
+    from that alone.
     """
     height = node.height()
     final = min(node.final_height(), height)
-    consumed = 0
     head = store.head()
+    if head is not None:
+        if height < head.number:
+            raise NodeUnavailable(
+                f"the chain's node is behind: it has block {height}, block {head.number} was seen"
+            )
+        head = _still_canonical(store, node, head)
+    consumed = 0
     following = first_block if head is None else head.number + 1
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
         block = node.block(following)
-        if head is not None and "0x" + bytes(block["parentHash"]).hex() != head.hash:
-            head = _common(store, node, head)
-            store.rewind(head.number if head else first_block - 1)
-            following = first_block if head is None else head.number + 1
-            continue
-        head = _consume(store, node, block, domain=domain, token=token, final=final)
-        following += 1
-        consumed += 1
-    if consumed == 0:
+        if head is not None and _hex(block["parentHash"]) != head.hash:
+            head = _rewound(store, node, head)
+        else:
+            head = _consume(store, node, block, domain=domain, token=token, final=final)
+            consumed += 1
+        following = head.number + 1
+    if consumed == 0 and head is not None:
         store.finalise(final)
     return consumed
 
 
-def _common(store: Store, node: Node, head: Block) -> Block | None:
+def _still_canonical(store: Store, node: Node, head: Block) -> Block:
+    return head if node.block_hash(head.number) == head.hash else _rewound(store, node, head)
+
+
+def _rewound(store: Store, node: Node, head: Block) -> Block:
+    """Forget the blocks that are not canonical any more; return the last one that is."""
     number = head.number - 1
-    while (known := store.block_hash(number)) is not None:
-        block = node.block(number)
-        if "0x" + bytes(block["hash"]).hex() == known:
-            return Block(number=number, hash=known, time_s=block["timestamp"])
+    while (known := store.block_hash(number)) is not None and node.block_hash(number) != known:
         number -= 1
-    return None
+    if known is None or number < store.settled_height():
+        raise ChainMismatch(
+            f"the node's chain and the one followed so far (block {head.number} is {head.hash}) differ in blocks "
+            "that were final: was it started anew? Connect to the right node, or begin with an empty database"
+        )
+    store.rewind(number)
+    kept = store.head()
+    if kept is None:
+        raise AssertionError("a block that was kept is gone")
+    return kept
 
 
 def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, token: str, final: int) -> Block:
@@ -59,37 +79,43 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
     mined: list[Mined] = []
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
-    for transaction in block["transactions"]:
-        if isinstance(transaction, bytes) or transaction.get("to") not in ours:
-            continue
+    for transaction in _concerning(node, block, ours):
         receipt = node.receipt(transaction)
-        call = _call(transaction)
+        if receipt["blockHash"] != block["hash"]:
+            raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
+        call = _call(transaction) if transaction.get("to") in ours else None
         mined.append(
-            Mined(
-                id="0x" + bytes(transaction["hash"]).hex(),
-                succeeded=receipt["status"] == 1,
-                gas=receipt["gasUsed"],
-            )
+            Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"])
         )
         agreed = getattr(call, "terms", None)
         if isinstance(agreed, Terms):
-            terms["0x" + encounter_id(agreed, domain).hex()] = dict(terms_to_json(agreed))
+            terms[_hex(encounter_id(agreed, domain))] = dict(terms_to_json(agreed))
         found += _events(receipt, ours, "" if call is None else calls.function_name(call))
-    consumed = Block(
-        number=block["number"], hash="0x" + bytes(block["hash"]).hex(), time_s=block["timestamp"]
-    )
+    consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
     store.consume(consumed, mined=mined, events=found, terms=terms, final_block=final)
     return consumed
+
+
+def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:
+    """The block's transactions that call our contracts, directly or through another contract."""
+    transactions = [one for one in block["transactions"] if not isinstance(one, bytes)]
+    logs: Sequence[LogReceipt] = ()
+    if any(one.get("to") not in ours for one in transactions):
+        logs = node.logs(block["number"], ours)
+    if any(log["blockHash"] != block["hash"] for log in logs):
+        raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
+    inner = {bytes(log["transactionHash"]) for log in logs}
+    return [one for one in transactions if one.get("to") in ours or bytes(one["hash"]) in inner]
 
 
 def _call(transaction: TxData) -> calls.Call | None:
     try:
         return calls.decode(bytes(transaction["input"]))
-    except (MalformedCalldata, MalformedTerms, ContractsError):
+    except (MalformedCalldata, MalformedTerms):
         return None
 
 
-def _events(receipt: TxReceipt, ours: set[str], function: str) -> Sequence[NewEvent]:
+def _events(receipt: TxReceipt, ours: set[str], function: str) -> list[NewEvent]:
     found: list[NewEvent] = []
     for log in receipt["logs"]:
         if log["address"] not in ours:
@@ -103,25 +129,29 @@ def _events(receipt: TxReceipt, ours: set[str], function: str) -> Sequence[NewEv
         args = {field.name: _json(getattr(event, field.name)) for field in fields(event)}
         found.append(
             NewEvent(
-                transaction="0x" + bytes(receipt["transactionHash"]).hex(),
+                transaction=_hex(receipt["transactionHash"]),
                 function=function,
                 gas=receipt["gasUsed"],
                 name=type(event).__name__,
                 encounter=args.get("encounter"),
-                account=next((args[key] for key in ("account", "validator", "voter", "by") if key in args), None),
+                account=next((args[key] for key in _ABOUT if key in args), None),
                 args=args,
             )
         )
     return found
 
 
-def _json(value: Any) -> Any:  # noqa: ANN401 - whatever an event holds
+def _json(value: Any) -> Any:
     if isinstance(value, bytes):
-        return "0x" + value.hex()
+        return _hex(value)
     if isinstance(value, Enum):
         return value.name.lower()
     if isinstance(value, tuple):
         return [_json(one) for one in value]
-    if hasattr(value, "__dataclass_fields__"):
+    if is_dataclass(value):
         return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
     return value
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + bytes(value).hex()

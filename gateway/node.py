@@ -1,18 +1,25 @@
-"""The chain's node as the gateway sees it: a few questions over JSON-RPC, faults turned into `NodeUnavailable`."""
+"""The chain's node as the gateway sees it: a few questions over JSON-RPC, faults become `NodeUnavailable`.
+
+A node's URL often holds a key. So its own words (a JSON-RPC error) are passed on, the transport's are not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from contracts.chain import ChainProfile, Finality
+from eth_typing import HexStr
 from web3 import Web3
-from web3.exceptions import Web3Exception, Web3RPCError
-from web3.types import BlockData, TxData, TxReceipt
+from web3.exceptions import Web3Exception
+from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt
 
+from contracts.chain import ChainProfile, Finality
 from gateway.errors import NodeUnavailable
+
+_LEAST_TIP_WEI = 10**9
+_LONGEST_WORDS = 300
 
 
 class SendOutcome(Enum):
@@ -21,24 +28,26 @@ class SendOutcome(Enum):
     TAKEN = "taken"
     KNOWN = "already known"
     NONCE_USED = "nonce too low"
-    UNKNOWN = "unknown"
-    """No answer, or one that does not tell: it may or may not have been taken."""
+    REFUSED = "refused"
+    """The node answered no, for a reason that may pass: no funds, fee too low."""
+    NO_ANSWER = "no answer"
+    """It may or may not have been taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The outcome of one send, with the node's own words."""
+    """The outcome of one send, with the node's own words unless it took the transaction."""
 
     outcome: SendOutcome
     words: str | None = None
 
 
 _SAYS = (
-    ("already known", SendOutcome.KNOWN),
-    ("already imported", SendOutcome.KNOWN),
-    ("nonce too low", SendOutcome.NONCE_USED),
+    ("already known", SendOutcome.KNOWN),  # Geth, Erigon, Bor, the embedded chain
+    ("already imported", SendOutcome.KNOWN),  # Anvil
+    ("nonce too low", SendOutcome.NONCE_USED),  # Geth, Anvil, the embedded chain
     ("nonce is too low", SendOutcome.NONCE_USED),
-    ("correct nonce", SendOutcome.NONCE_USED),
+    ("correct nonce", SendOutcome.NONCE_USED),  # Ganache
 )
 
 
@@ -76,15 +85,32 @@ class Node:
         with _faults():
             return self._web3.eth.get_block(number, full_transactions=True)
 
+    def block_hash(self, number: int) -> str:
+        """Return the hash of the block that has this number now, 0x-prefixed."""
+        with _faults():
+            return "0x" + bytes(self._web3.eth.get_block(number)["hash"]).hex()
+
     def receipt(self, transaction: TxData) -> TxReceipt:
         """Return the receipt of a transaction taken from a block."""
         with _faults():
             return self._web3.eth.get_transaction_receipt(transaction["hash"])
 
-    def nonce(self, account: str) -> int:
-        """Return an account's next nonce as of the newest block."""
+    def logs(self, number: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
+        """Return the logs of some contracts in the block that has this number now."""
+        wanted: FilterParams = {
+            "fromBlock": number,
+            "toBlock": number,
+            "address": [Web3.to_checksum_address(one) for one in sorted(addresses)],
+        }
         with _faults():
-            return self._web3.eth.get_transaction_count(Web3.to_checksum_address(account))
+            return self._web3.eth.get_logs(wanted)
+
+    def nonce(self, account: str, *, block: int | None = None) -> int:
+        """Return an account's next nonce as of a block, None = the newest. The node's pool plays no part."""
+        with _faults():
+            return self._web3.eth.get_transaction_count(
+                Web3.to_checksum_address(account), "latest" if block is None else block
+            )
 
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""
@@ -93,7 +119,7 @@ class Node:
 
     def tip_wei(self) -> int:
         """Return the priority fee to use now: at least the profile's floor."""
-        return max(self.profile.tip_floor_gwei * 10**9, 10**9)
+        return max(self.profile.tip_floor_gwei * 10**9, _LEAST_TIP_WEI)
 
     def base_fee_wei(self) -> int:
         """Return the newest block's base fee."""
@@ -103,18 +129,23 @@ class Node:
     def read(self, target: str, data: bytes) -> bytes:
         """Call a view of a contract at the newest block."""
         with _faults():
-            return bytes(self._web3.eth.call({"to": Web3.to_checksum_address(target), "data": data}))
+            return bytes(
+                self._web3.eth.call(
+                    {"to": Web3.to_checksum_address(target), "data": HexStr("0x" + data.hex())}
+                )
+            )
 
     def send(self, raw: bytes) -> Sent:
-        """Hand over a raw transaction once. Never raises: an exception from a send means unknown."""
+        """Hand over a raw transaction once. Never raises: an exception from a send means no answer."""
         try:
             self._web3.eth.send_raw_transaction(raw)
-        except Exception as error:  # whatever broke, the node may have taken it
-            words = str(error)
+        except Exception as error:
+            words = _words(error)
             for phrase, outcome in _SAYS:
                 if phrase in words.lower():
                     return Sent(outcome=outcome, words=words)
-            return Sent(outcome=SendOutcome.UNKNOWN, words=words)
+            answered = isinstance(error, Web3Exception)
+            return Sent(outcome=SendOutcome.REFUSED if answered else SendOutcome.NO_ANSWER, words=words)
         return Sent(outcome=SendOutcome.TAKEN)
 
 
@@ -122,5 +153,13 @@ class Node:
 def _faults() -> Iterator[None]:
     try:
         yield
-    except (Web3Exception, Web3RPCError, OSError, ValueError) as error:
-        raise NodeUnavailable(f"the chain's node did not answer usefully: {error}") from error
+    except (Web3Exception, OSError, ValueError, KeyError, TypeError) as error:
+        # The last three: web3 reading an answer of another shape.
+        raise NodeUnavailable(f"the chain's node gave no useful answer: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """What a node said, or what kind of silence it was: a transport's message holds the URL."""
+    if isinstance(error, Web3Exception):
+        return " ".join(str(error).split())[:_LONGEST_WORDS]
+    return type(error).__name__

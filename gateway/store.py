@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
@@ -18,6 +18,10 @@ from gateway.errors import Code, Refusal, StoreUnavailable
 from gateway.policy import CheckedTransaction
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.views import EventRow
+
+_FREED: Final = (State.SUPERSEDED, State.EXPIRED)
+"""States in which a submission's nonce may be used by another one."""
+_HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in _FREED)})"
 
 _tables = sa.MetaData()
 
@@ -37,7 +41,15 @@ _submissions = sa.Table(
     sa.Column("succeeded", sa.Boolean),
     sa.Column("gas", sa.BigInteger),
     sa.Column("note", sa.Text),
-    sa.Index("by_account", "sender", "nonce"),
+    # At most one transaction for a nonce, whoever asks at the same moment.
+    sa.Index(
+        "one_holder_of_a_nonce",
+        "sender",
+        "nonce",
+        unique=True,
+        sqlite_where=sa.text(_HOLDS_ITS_NONCE),
+        postgresql_where=sa.text(_HOLDS_ITS_NONCE),
+    ),
 )
 
 _events = sa.Table(
@@ -68,6 +80,7 @@ _votings = sa.Table(
     _tables,
     sa.Column("encounter", sa.String(66), primary_key=True),
     sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("vote_by_s", sa.BigInteger, nullable=False),
     sa.Column("closed_block", sa.BigInteger),
 )
 
@@ -157,9 +170,16 @@ class Store:
     def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         """Store a transaction; return its submission and whether it is new.
 
-        The same bytes again return the record there is. Raises `Refusal` 409 if the account's nonce is held by
-        other bytes, and `StoreUnavailable` if nothing was written.
+        The same bytes again return the record there is. Raises `Refusal` 409 if the account's nonce is held
+        by other bytes, and `StoreUnavailable` if nothing was written.
         """
+        try:
+            return self._accept(checked, now_s=now_s)
+        except sa.exc.IntegrityError:
+            # PostgreSQL only: another request stored its row after we looked. It is there to be found now.
+            return self._accept(checked, now_s=now_s)
+
+    def _accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         key = "0x" + checked.digest.hex()
         with self._write() as db:
             found = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().first()
@@ -169,7 +189,7 @@ class Store:
                 sa.select(_submissions.c.id).where(
                     _submissions.c.sender == checked.sender,
                     _submissions.c.nonce == checked.nonce,
-                    _submissions.c.state.not_in([State.SUPERSEDED, State.EXPIRED]),
+                    _submissions.c.state.not_in(_FREED),
                 )
             ).scalar()
             if holder is not None:
@@ -206,16 +226,24 @@ class Store:
             ).mappings()
             return [_submission(row) for row in rows]
 
-    def next_nonce(self, account: str) -> int | None:
-        """Return the nonce after the highest one this gateway holds for `account`, None if it holds none."""
+    def free_nonce(self, account: str, *, at_least: int) -> int:
+        """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""
         with self._read() as db:
-            highest = db.execute(
-                sa.select(sa.func.max(_submissions.c.nonce)).where(
+            held = db.execute(
+                sa.select(_submissions.c.nonce)
+                .where(
                     _submissions.c.sender == account,
-                    _submissions.c.state.not_in([State.SUPERSEDED, State.EXPIRED]),
+                    _submissions.c.nonce >= at_least,
+                    _submissions.c.state.not_in(_FREED),
                 )
-            ).scalar()
-        return None if highest is None else int(highest) + 1
+                .order_by(_submissions.c.nonce)
+            ).scalars()
+            free = at_least
+            for nonce in held:
+                if nonce != free:
+                    break
+                free += 1
+        return free
 
     def sending(self, submissions: Sequence[Submission], *, now_s: float) -> None:
         """Write down, before the fact, that these are about to be handed to a node."""
@@ -237,7 +265,7 @@ class Store:
                 )
 
     def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
-        """Move one submission along its table."""
+        """Move one submission along its table, unless it has moved since it was read."""
         with self._write() as db:
             db.execute(
                 sa.update(_submissions)
@@ -245,8 +273,8 @@ class Store:
                 .values(state=after(one.state, happening), note=note)
             )
 
-    def note(self, key: str, text: str) -> None:
-        """Keep what a node last said about a submission."""
+    def note(self, key: str, text: str | None) -> None:
+        """Keep what a node last said about a submission; None = nothing that matters any more."""
         with self._write() as db:
             db.execute(sa.update(_submissions).where(_submissions.c.id == key).values(note=text))
 
@@ -255,6 +283,16 @@ class Store:
         with self._read() as db:
             row = db.execute(sa.select(_blocks).order_by(_blocks.c.number.desc()).limit(1)).first()
         return None if row is None else Block(number=row.number, hash=row.hash, time_s=row.time_s)
+
+    def settled_height(self) -> int:
+        """Return the highest block whose transactions of ours are final or reverted, 0 if there is none."""
+        with self._read() as db:
+            highest = db.execute(
+                sa.select(sa.func.max(_submissions.c.block)).where(
+                    _submissions.c.state.in_([State.FINAL, State.REVERTED])
+                )
+            ).scalar()
+        return int(highest or 0)
 
     def block_hash(self, number: int) -> str | None:
         """Return the hash under which a recent block was consumed."""
@@ -275,7 +313,9 @@ class Store:
             for one in mined:
                 _mine(db, one, block.number)
             for encounter, value in terms.items():
-                known = db.execute(sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)).first()
+                known = db.execute(
+                    sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)
+                ).first()
                 if known is None:
                     db.execute(sa.insert(_terms).values(encounter=encounter, terms=json.dumps(value)))
             for event in events:
@@ -311,7 +351,9 @@ class Store:
                 )
             db.execute(sa.delete(_events).where(_events.c.block > last_good))
             db.execute(sa.delete(_votings).where(_votings.c.block > last_good))
-            db.execute(sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None))
+            db.execute(
+                sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None)
+            )
             db.execute(sa.delete(_blocks).where(_blocks.c.number > last_good))
 
     def terms(self, encounter: str) -> dict[str, Any] | None:
@@ -322,7 +364,9 @@ class Store:
 
     def encounter_events(self, encounter: str) -> list[EventRow]:
         """Return an encounter's events, oldest first."""
-        return self._rows(sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number))
+        return self._rows(
+            sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number)
+        )
 
     def events_after(self, number: int, *, limit: int) -> list[EventRow]:
         """Return the feed after `number`, oldest first."""
@@ -337,13 +381,13 @@ class Store:
             query = query.where(_events.c.account == account)
         return self._rows(query)
 
-    def open_votings(self) -> list[str]:
-        """Return the encounters whose voting runs, oldest first."""
+    def open_votings(self, *, at_s: int) -> list[str]:
+        """Return the encounters in which a vote after chain time `at_s` can still count, oldest first."""
         with self._read() as db:
             return list(
                 db.execute(
                     sa.select(_votings.c.encounter)
-                    .where(_votings.c.closed_block.is_(None))
+                    .where(_votings.c.closed_block.is_(None), _votings.c.vote_by_s > at_s)
                     .order_by(_votings.c.block, _votings.c.encounter)
                 ).scalars()
             )
@@ -383,7 +427,11 @@ def _mine(db: Connection, one: Mined, block: int) -> None:
         sa.update(_submissions)
         .where(_submissions.c.id == one.id)
         .values(
-            state=after(State(row.state), Happening.MINED), block=block, succeeded=one.succeeded, gas=one.gas
+            state=after(State(row.state), Happening.MINED),
+            block=block,
+            succeeded=one.succeeded,
+            gas=one.gas,
+            note=None,
         )
     )
 
@@ -416,10 +464,16 @@ def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
         )
     )
     if event.name == "VotingStarted":
-        db.execute(sa.insert(_votings).values(encounter=event.encounter, block=block.number))
+        db.execute(
+            sa.insert(_votings).values(
+                encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"]
+            )
+        )
     elif event.name == "Settled":
         db.execute(
-            sa.update(_votings).where(_votings.c.encounter == event.encounter).values(closed_block=block.number)
+            sa.update(_votings)
+            .where(_votings.c.encounter == event.encounter)
+            .values(closed_block=block.number)
         )
 
 
@@ -444,8 +498,14 @@ def _submission(row: RowMapping) -> Submission:
 def _faults() -> Iterator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
-        raise StoreUnavailable(f"the database did not answer or did not take a write: {error.orig}") from error
+    except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError):
+        raise  # our own fault, not the database's
+    except sa.exc.DBAPIError as error:
+        raise StoreUnavailable(
+            f"the database did not answer or did not take a write: {error.orig}"
+        ) from error
+    except sa.exc.TimeoutError as error:
+        raise StoreUnavailable("the database is busy: no connection became free") from error
 
 
 def _engine(url: str) -> Engine:
@@ -453,9 +513,9 @@ def _engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
 
         @sa.event.listens_for(engine, "connect")
-        def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3 or a look-alike
+        def _pragmas(connection: Any, _record: object) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL"):
                 connection.execute(f"PRAGMA {pragma}")
 
         @sa.event.listens_for(engine, "begin")

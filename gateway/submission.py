@@ -76,7 +76,7 @@ TRANSITIONS: Final = MappingProxyType(
 )
 
 
-class ImpossibleTransition(Exception):
+class ImpossibleTransition(Exception):  # noqa: N818  (as in errors.py)
     """Our own fault: something was seen in a state in which it cannot happen."""
 
 
@@ -85,7 +85,9 @@ def after(state: State, happening: Happening) -> State:
     try:
         return TRANSITIONS[state][happening]
     except KeyError:
-        raise ImpossibleTransition(f"{happening.value!r} cannot happen to a submission that is {state.value}") from None
+        raise ImpossibleTransition(
+            f"{happening.value!r} cannot happen to a submission that is {state.value}"
+        ) from None
 
 
 def diagram() -> str:

@@ -112,14 +112,20 @@ def _step(view: Json, terms: Json | None, row: EventRow) -> Json:  # noqa: PLR09
             return {}
 
 
-def job_view(view: Json, *, seat: int, validators: int, standby_delay_s: int) -> Json | None:
+def job_view(
+    view: Json, *, validator: str, seat: int, validators: int, standby_delay_s: int, chain_time_s: int
+) -> Json | None:
     """Return the voting job of `view` for the validator on `seat`, or None if there is nothing to do.
 
     `opens_at_s` is when the seat may vote: at once for the first `validators` seats, later for standby seats.
+    Nothing is to do without the terms (no transaction seen here carried them), off the panel, after the own
+    vote, with all votes in, or when the next block, later than `chain_time_s`, is too late.
     """
-    if view["state"] != EncounterState.REPORTED.name.lower() or seat not in view["panel"]:
+    if view["state"] != EncounterState.REPORTED.name.lower() or view["terms"] is None:
         return None
-    if view["yes"] + view["no"] >= validators:
+    if seat not in view["panel"] or any(vote["voter"] == validator for vote in view["votes"]):
+        return None
+    if view["yes"] + view["no"] >= validators or chain_time_s >= view["vote_by"]:
         return None
     position = view["panel"].index(seat)
     wait_s = standby_delay_s * max(0, position - validators + 1)

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from contracts.deploy import Deployment
 from contracts.terms import Domain
-
 from gateway.broadcaster import broadcast
 from gateway.confirmer import confirm
-from gateway.errors import ChainMismatch, GatewayError
+from gateway.errors import ChainMismatch, NodeUnavailable, StoreUnavailable
 from gateway.node import Node
 from gateway.store import Store
 
@@ -22,14 +21,20 @@ class Worker:
     """The broadcaster and the confirmer over one store and one node."""
 
     def __init__(
-        self, store: Store, node: Node, deployment: Deployment, *, now_s: Callable[[], float], resend_after_s: float
+        self,
+        store: Store,
+        node: Node,
+        deployment: Deployment,
+        *,
+        now_s: Callable[[], float],
+        resend_after_s: float,
     ) -> None:
         """Bind to a deployment. Raises `ChainMismatch` if the node serves another chain."""
-        served = node.chain_id()
-        if served != deployment.chain_id:
+        served, genesis = node.chain_id(), node.block_hash(0)
+        if (served, genesis) != (deployment.chain_id, deployment.genesis_hash):
             raise ChainMismatch(
-                f"the node serves chain {served}, the contracts are deployed on chain {deployment.chain_id}: "
-                "check the RPC URL and the deployment file"
+                f"the node serves chain {served} with genesis {genesis}, the contracts are deployed on chain "
+                f"{deployment.chain_id} with genesis {deployment.genesis_hash}: check RPC URL and deployment"
             )
         self._store = store
         self._node = node
@@ -53,11 +58,15 @@ class Worker:
         )
 
     def run(self, stop: threading.Event, *, interval_s: float) -> None:
-        """Step until `stop` is set. A fault is logged and the next step tries again."""
+        """Step until `stop` is set; a step that has begun is finished.
+
+        A fault of node or database is logged and the next step tries again: while one of broadcasting and
+        confirming fails the other goes on. Raises `ChainMismatch`: that does not mend itself.
+        """
         while not stop.is_set():
-            try:
-                self.broadcast()
-                self.confirm()
-            except GatewayError as error:
-                _log.warning("worker: %s", error)
+            for part in (self.broadcast, self.confirm):
+                try:
+                    part()
+                except (NodeUnavailable, StoreUnavailable) as error:
+                    _log.warning("%s: %s", part.__name__, error)
             stop.wait(interval_s)

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
 
+from contracts.chain import PROFILES
 from models.data import FOLDER_PREFIX, known_datasets
 from models.merge import Merge
 from models.registry import families
@@ -20,7 +21,7 @@ TOKEN = 10**18
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Devices(_Part):
@@ -142,6 +143,11 @@ class ChainChoice(_Part):
     kind: str = "embedded"
     block_time_s: float = Field(default=2.0, ge=1)
 
+    @field_validator("kind")
+    @classmethod
+    def _timed(cls, value: str) -> str:
+        return timed_chain(value)
+
 
 class Run(_Part):
     """When it is over."""
@@ -155,7 +161,8 @@ class Run(_Part):
 class Scenario(_Part):
     """Everything a simulation depends on; the same scenario and seed give the same result."""
 
-    name: str = Field(min_length=1, max_length=60)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
+    """Also names the folder of its results."""
     seed: int = Field(default=1, ge=0, lt=1 << 32)
     devices: Devices = Devices()
     attackers: Attackers = Attackers()
@@ -174,6 +181,16 @@ class Scenario(_Part):
         if (self.devices.validators or 0) > self.devices.count:
             raise ValueError(f"devices.validators must be at most devices.count ({self.devices.count})")
         return self
+
+
+def timed_chain(kind: str) -> str:
+    """Return `kind` if a simulation can run on it. Raises ValueError saying what is allowed."""
+    local = sorted(name for name, profile in PROFILES.items() if profile.time_control)
+    if kind in local or kind.startswith(("http://", "https://")):
+        return kind
+    raise ValueError(
+        f"a simulation needs a chain whose time it can set: {', '.join(local)}, or the URL of a Ganache or Anvil"
+    )
 
 
 def shipped() -> list[str]:

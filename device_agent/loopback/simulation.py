@@ -225,6 +225,8 @@ async def _live(
                 scenario, dataset, arch, rows[number], children, world, client, clock, out, data_root,
                 name=name, identity=identity, honest=seen.honest[name],
                 validator=scenario.devices.validators is None or number < scenario.devices.validators,
+                # Nodes order transactions by price, and equal ones each in its own way: so none are equal.
+                extra_tip_wei=len(names) - number,
                 blank=blank, seen=seen,
             )
         )  # fmt: skip
@@ -299,6 +301,7 @@ async def _device(
     identity: Identity,
     honest: bool,
     validator: bool,
+    extra_tip_wei: int,
     blank: Model,
     seen: Seen,
 ) -> Device:
@@ -367,6 +370,7 @@ async def _device(
             parameter_set=0,
             stake=_base_units(incentives.stake),
             validator=validator,
+            extra_tip_wei=extra_tip_wei,
         ),
         vitals=Vitals,
         random_bytes=secrets.randbytes,

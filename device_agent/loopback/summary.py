@@ -1,7 +1,8 @@
-"""What a run comes to, as numbers: `summary.json`. Pure: what was seen in, JSON values out."""
+"""What a run comes to, as numbers: `summary.json` and `run.json`. Pure: what was seen in, JSON values out."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
@@ -11,6 +12,10 @@ from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.simulation import Seen
 
 Json = dict[str, Any]
+
+FORMAT = 1
+"""Of `run.json`; raised when its shape changes."""
+
 _STEPS = ("checkIn", "report", "vote", "finalise", "closeReporting", "expire")
 _BPS = 10_000
 
@@ -117,6 +122,50 @@ def outcomes(scenario: Scenario, seen: Seen) -> list[Json]:
     return found
 
 
+def record(scenario: Scenario, seen: Seen) -> Json:
+    """Return what the plots of a run need beside the summary: `run.json`.
+
+    `models` lists each device's models in the order in which they were adopted, `after` so many settled encounters;
+    `balances` are token base units as strings: wallet, free, locked, unbonding.
+    """
+    name_of = {address: name for name, address in seen.addresses.items()}
+    settled = {one["encounter"]: one["block"] for one in seen.feed if one["name"] == "Settled"}
+    rank = {encounter.removeprefix("0x"): number for number, encounter in enumerate(settled, start=1)}
+    accuracy = seen.referee.accuracy
+    models = [
+        {"after": 0, "device": name, "accuracy": accuracy.get(digest)}
+        for name, digest in seen.started_models.items()
+    ]
+    for event in seen.log.events:
+        if event["event"] == "adopted":
+            after = rank.get(str(event["encounter"]), len(rank))
+            found = accuracy.get(bytes.fromhex(event["model"]))
+            models.append({"after": after, "device": event["device"], "accuracy": found})
+    return {
+        "format": FORMAT,
+        "scenario": scenario.model_dump(mode="json"),
+        "min_stake": str(seen.min_stake),
+        "devices": [
+            {"name": name, "honest": honest, "address": seen.addresses[name]}
+            for name, honest in seen.honest.items()
+        ],
+        "encounters": [
+            one | {"settled_block": settled.get(one["encounter"])} for one in outcomes(scenario, seen)
+        ],
+        "models": models,
+        "balances": [
+            {
+                "block": block,
+                "accounts": {
+                    name_of[account]: [str(one.wallet), str(one.free), str(one.locked), str(one.unbonding)]
+                    for account, one in balances.items()
+                },
+            }
+            for block, _, balances in seen.samples
+        ],
+    }
+
+
 def _verdict(settled: Mapping[str, Any] | None) -> str | None:
     if settled is None:
         return None
@@ -133,8 +182,14 @@ def _reasons(seen: Seen) -> Counter[str]:
         if event["event"] == "declined":
             reasons[f"declined: {event['reason']}"] += 1
         elif event["event"] == "encounter" and event.get("happening") == "failed":
-            reasons[f"failed: {event['reason']}"] += 1
+            reasons[f"failed: {_without_names(str(event['reason']), seen)}"] += 1
     return reasons
+
+
+def _without_names(reason: str, seen: Seen) -> str:
+    """Take devices and digests out of a reason, so that equal ones are counted together."""
+    names = "|".join(map(re.escape, seen.addresses))
+    return re.sub(r"[0-9a-f]{64}", "a model", re.sub(rf"\b({names})\b", "the peer", reason))
 
 
 def _accuracy(seen: Seen) -> Json:
@@ -166,6 +221,7 @@ def _gas(seen: Seen) -> Json:
     return {
         "per_encounter": round(fmean(per_encounter[one] for one in settled)) if settled else None,
         "by_step": {step: round(fmean(steps[step])) for step in _STEPS if steps[step]},
+        "calls": {step: len(steps[step]) for step in _STEPS if steps[step]},
     }
 
 

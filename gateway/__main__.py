@@ -1,0 +1,262 @@
+"""``idml-gateway``: relay signed transactions of devices to the chain.
+
+Exit codes: 0 done or stopped by SIGTERM, 1 it failed (one line on stderr says why), 2 bad usage or settings,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from contracts.errors import ContractsError
+from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway.compose import Gateway
+    from gateway.config import GatewayConfig
+    from gateway.worker import Worker
+
+_THREADS = 8
+_OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "host", "port")
+
+_EXAMPLES = """\
+examples:
+  idml-gateway serve --chain amoy                   answer on 127.0.0.1:8547, and move what comes in
+  idml-gateway serve --config gateway.toml --no-worker
+  idml-gateway worker --config gateway.toml         the other half, in a process of its own
+  idml-gateway serve --chain anvil --rpc-url http://127.0.0.1:8545 --data run --deployment deployments
+  idml-gateway inspect --config gateway.toml 0x1234...   what became of a transaction or an encounter
+
+gateway.toml:
+  chain = "amoy"                  # anvil, ganache, amoy or an RPC URL
+  data = "/var/lib/idml-gateway"
+  [limits]
+  max_gas = 1_000_000
+
+A variable IDML_GATEWAY_<KEY> goes before the file, a flag before both:
+IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except ConfigError as error:
+        _complain(error)
+        return 2
+    except (GatewayError, ContractsError, OSError) as error:
+        _complain(error)
+        return 1
+
+
+def _complain(error: Exception) -> None:
+    print(f"idml-gateway: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="idml-gateway",
+        description="Relay signed transactions of devices to the chain, and keep their models.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    settings.add_argument("--chain", metavar="NAME|URL", help="anvil, ganache, amoy, or an RPC URL")
+    settings.add_argument("--rpc-url", metavar="URL", help="the node to use for a chain that is named")
+    settings.add_argument("--deployment", metavar="PATH", help="a deployment's file, or a folder of them")
+    settings.add_argument("--data", metavar="FOLDER", help="where database and models lie")
+    settings.add_argument("--database-url", metavar="URL", help="default: SQLite in the data folder")
+    serving = commands.add_parser(
+        "serve", parents=[settings], allow_abbrev=False, help="answer devices over HTTP, and run the worker"
+    )
+    serving.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serving.add_argument("--port", type=int, help="default: 8547; 0 = any free one")
+    serving.add_argument("--no-worker", action="store_true", help="only answer; `worker` runs elsewhere")
+    serving.set_defaults(run=_serve)
+    working = commands.add_parser(
+        "worker", parents=[settings], allow_abbrev=False, help="send what is due, follow the chain"
+    )
+    working.set_defaults(run=_work)
+    inspecting = commands.add_parser(
+        "inspect",
+        parents=[settings],
+        allow_abbrev=False,
+        help="print what the database knows about a transaction or an encounter",
+    )
+    inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|ENCOUNTER", help="0x and 64 hex digits")
+    inspecting.set_defaults(run=_inspect)
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> GatewayConfig:
+    from gateway.config import read_config  # noqa: PLC0415  (imported late: --help stays quick)
+
+    flags = {key: getattr(arguments, key) for key in _OVERRIDES if hasattr(arguments, key)}
+    return read_config(arguments.config, flags=flags)
+
+
+def _open(config: GatewayConfig) -> Gateway:
+    from gateway.compose import open_gateway  # noqa: PLC0415
+
+    for line in config.shown():
+        print(line)
+    opened = open_gateway(config)
+    print(f"chain id {opened.deployment.chain_id}, escrow {opened.deployment.escrow}", flush=True)
+    return opened
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from waitress.server import create_server  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    config = _config(arguments)
+    with _open(config) as opened:
+        try:
+            server = create_server(
+                opened.app,
+                host=config.host,
+                port=config.port,
+                threads=_THREADS,
+                max_request_body_size=config.limits.max_model_bytes + 1,
+                ident="idml-gateway",
+            )
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        print(f"serving on http://{config.host}:{server.effective_port}", flush=True)
+        background = None if arguments.no_worker else _Background(opened.worker, config.interval_s)
+        with _signals(_raise_interrupt) as seen:
+            try:
+                if background:
+                    background.start()
+                server.run()  # returns at an interrupt, after the requests under way
+            except KeyboardInterrupt:
+                pass
+            finally:
+                server.close()
+                if background:
+                    background.end()
+    if background and background.fault:
+        raise background.fault
+    return _stopped(seen)
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    stop = threading.Event()
+    with _open(config) as opened, _signals(stop.set) as seen:
+        print("working", flush=True)
+        opened.worker.run(stop, interval_s=config.interval_s)
+    return _stopped(seen)
+
+
+class _Background:
+    """The worker in a thread; when it fails for good the process is told to stop."""
+
+    def __init__(self, worker: Worker, interval_s: float) -> None:
+        self.fault: Exception | None = None
+        self._worker = worker
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the step that runs be finished."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._worker.run(self._stop, interval_s=self._interval_s)
+        except Exception as error:
+            self.fault = error
+            signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _signals(react: Callable[[], object]) -> Iterator[list[int]]:
+    """Let the first SIGTERM or SIGINT call `react`; yields what came. Later ones change nothing."""
+    seen: list[int] = []
+
+    def arrived(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            react()
+
+    before = {number: signal.signal(number, arrived) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _stopped(seen: Sequence[int]) -> int:
+    print("stopped", flush=True)
+    return 130 if seen[:1] == [signal.SIGINT] else 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from gateway.app import submission_view  # noqa: PLC0415
+    from gateway.store import Store  # noqa: PLC0415
+    from gateway.views import encounter_view  # noqa: PLC0415
+
+    config = _config(arguments)
+    if config.database_url is None and not (config.data / "gateway.sqlite").is_file():
+        raise StoreUnavailable(f"no gateway has worked in {config.data} yet")
+    store = Store(config.url)
+    try:
+        submission = store.submission(arguments.id)
+        rows = store.encounter_events(arguments.id)
+        if submission is not None:
+            shown = submission_view(submission)
+        elif rows:
+            shown = encounter_view(arguments.id, store.terms(arguments.id), rows)
+            shown["events"] = [row.as_json() for row in rows]
+        else:
+            _complain(GatewayError(f"{arguments.id} is no transaction or encounter this gateway has seen"))
+            return 1
+    finally:
+        store.close()
+    print(json.dumps(shown, indent=2))
+    return 0
+
+
+def _digest(text: str) -> str:
+    digits = text.removeprefix("0x").lower()
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError("an id is 0x and 64 hex digits")
+    return "0x" + digits
+
+
+if __name__ == "__main__":
+    sys.exit(main())

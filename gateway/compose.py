@@ -1,0 +1,125 @@
+"""The composition root: settings in, a whole gateway out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from flask import Flask
+from web3 import HTTPProvider, Web3
+from web3.exceptions import Web3Exception
+from web3.middleware import ExtraDataToPOAMiddleware
+
+from contracts import deploy
+from contracts.chain import ChainProfile, profile_for
+from contracts.deploy import Deployment
+from gateway.app import create_app
+from gateway.config import GatewayConfig, masked
+from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
+from gateway.node import Node
+from gateway.shelf import Shelf
+from gateway.store import Store
+from gateway.worker import Worker
+
+_RPC_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The parts of one gateway. Close it, or use it as a context manager."""
+
+    config: GatewayConfig
+    store: Store
+    shelf: Shelf
+    node: Node
+    deployment: Deployment
+    worker: Worker
+    app: Flask
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_gateway(
+    config: GatewayConfig, *, web3: Web3 | None = None, now_s: Callable[[], float] = time.time
+) -> Gateway:
+    """Build a gateway and make sure that its node serves the chain and the contracts of its deployment.
+
+    Args:
+        config: settings.
+        web3: the node; default: HTTP to the one `config` names.
+        now_s: wall clock, Unix seconds.
+
+    Raises `StoreUnavailable`, `NodeUnavailable`, `gateway.errors.ChainMismatch`, and of `contracts.errors`
+    `ChainMismatch`, `CodeMismatch`, `DeploymentMissing`, `MalformedDeployment`.
+    """
+    profile = profile_for(config.chain)
+    connected = web3 or connect(config.node_url, profile)
+    deployment = _deployment(config, connected, profile)
+    node = Node(connected, profile)
+    store = open_store(config)
+    shelf = Shelf(config.data / "models")
+    worker = Worker(store, node, deployment, now_s=now_s, resend_after_s=config.resend_after_s)
+    app = create_app(
+        store=store, shelf=shelf, node=node, deployment=deployment, limits=config.limits, now_s=now_s
+    )
+    return Gateway(
+        config=config, store=store, shelf=shelf, node=node, deployment=deployment, worker=worker, app=app
+    )
+
+
+def open_store(config: GatewayConfig) -> Store:
+    """Open the database, and its folder. Raises `StoreUnavailable`."""
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot create {config.data}: {error.strerror}") from error
+    return Store(config.url)
+
+
+def connect(url: str, profile: ChainProfile) -> Web3:
+    """Return a client that sends nothing twice by itself."""
+    web3 = Web3(
+        HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None)
+    )
+    if profile.poa:
+        web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+    return web3
+
+
+def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Deployment:
+    """The verified deployment: chain id, genesis and code are what its record says."""
+    place = config.deployment
+    if place is not None and not place.exists():
+        raise ConfigError(f"deployment = {str(place)!r}: there is no such file or folder")
+    try:
+        if profile.chain_id not in (None, web3.eth.chain_id):
+            raise ChainMismatch(
+                f"the node has chain id {web3.eth.chain_id}, {profile.name} has {profile.chain_id}: "
+                "check chain and rpc_url"
+            )
+        if place is None or place.is_dir():
+            return deploy.load(web3, place)
+        deployment = deploy.read(place)
+        deploy.verify(web3, deployment)
+    except Web3Exception as error:
+        raise NodeUnavailable(
+            f"the node at {masked(config.node_url)} gave no useful answer: {error}"
+        ) from error
+    except OSError as error:
+        raise NodeUnavailable(
+            f"no node answers at {masked(config.node_url)} ({type(error).__name__}): check chain and rpc_url"
+        ) from error
+    return deployment

@@ -1,0 +1,34 @@
+"""Constants and makers of plain values for the tests of the agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.terms import commitment
+from device_agent.identity import Identity
+from device_agent.messages import Propose
+
+LEARNER_SALT = b"L" * 32
+NEIGHBOR_SALT = b"N" * 32
+LEARNER = Identity(b"\x01" * 32).address
+NEIGHBOR = Identity(b"\x02" * 32).address
+OPEN_BY, REPORT_BY, VOTE_BY = 1_000, 2_000, 3_000
+
+
+def proposal(**changes: Any) -> Propose:
+    """Return a proposal that makes sense."""
+    values: dict[str, Any] = {
+        "learner": LEARNER,
+        "algorithm": "oppcl",
+        "architecture": "a1" * 32,
+        "previous": "b2" * 32,
+        "size_bytes": 1000,
+        "age": 3,
+        "reward": 10**18,
+        "tolerance_bps": 200,
+        "parameter_set": 0,
+        "open_by": OPEN_BY,
+        "report_by": REPORT_BY,
+        "commitment": commitment(LEARNER_SALT).hex(),
+    }
+    return Propose(**(values | changes))

@@ -1,0 +1,42 @@
+"""Values that many tests of the agent start from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, proposal
+from contracts.terms import commitment
+from device_agent.encounter import Encounter, Role, Stage
+from device_agent.journal import Journal
+from device_agent.radio import PeerId
+
+
+@pytest.fixture
+def begun() -> Callable[..., Encounter]:
+    """A function (role, **changes) that returns an encounter as it begins on that side."""
+
+    def make(role: Role, **changes: object) -> Encounter:
+        learner = role is Role.LEARNER
+        one = Encounter(
+            key=commitment(LEARNER_SALT),
+            role=role,
+            stage=Stage.PROPOSED if learner else Stage.CHECKING_IN,
+            peer=PeerId("peer"),
+            proposal=proposal(),
+            salt=LEARNER_SALT if learner else NEIGHBOR_SALT,
+            terms=proposal().terms(neighbor=NEIGHBOR, commitment=commitment(NEIGHBOR_SALT)),
+        )
+        return dataclasses.replace(one, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty journal."""
+    one = Journal(tmp_path / "journal.sqlite")
+    yield one
+    one.close()

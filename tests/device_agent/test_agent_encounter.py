@@ -1,0 +1,294 @@
+"""The table of `encounter.py`, and what a state on chain means for either side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from agent_values import LEARNER_SALT, NEIGHBOR_SALT, OPEN_BY, REPORT_BY, VOTE_BY
+from contracts.states import EncounterState
+from device_agent import encounter as module
+from device_agent.encounter import (
+    TERMINAL,
+    TRANSITIONS,
+    ChainView,
+    Effect,
+    Encounter,
+    Happening,
+    Role,
+    Stage,
+    diagram,
+    seen_on_chain,
+    step,
+)
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+GRACE_S = 60
+Begun = Callable[..., Encounter]
+
+FIRST = {Role.LEARNER: Stage.PROPOSED, Role.NEIGHBOR: Stage.CHECKING_IN}
+FIRST_EFFECTS = {Role.LEARNER: {Effect.PROPOSE}, Role.NEIGHBOR: {Effect.ACCEPT, Effect.CHECK_IN}}
+BY_CHAIN = {
+    Happening.NEVER_OPENED,
+    Happening.OVERDUE,
+    Happening.REPORT_OVERDUE,
+    Happening.VOTING_STARTED,
+    Happening.VOTED,
+    Happening.SETTLED,
+    Happening.EXPIRED,
+}
+ON_CHAIN_EFFECTS = {Effect.CHECK_IN, Effect.REPORT, Effect.CLOSE_REPORTING, Effect.FINALISE, Effect.EXPIRE}
+
+
+def reachable(role: Role, first: Stage, by: set[Happening]) -> set[Stage]:
+    """Return the stages to which `by` can lead."""
+    found, waiting = {first}, deque([first])
+    while waiting:
+        for happening, (after, _) in TRANSITIONS[role][waiting.popleft()].items():
+            if happening in by and after not in found:
+                found.add(after)
+                waiting.append(after)
+    return found
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_stage_of_a_role_can_be_reached(role: Role) -> None:
+    assert reachable(role, FIRST[role], set(Happening)) == set(TRANSITIONS[role])
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_terminal_stage_has_no_exit_and_every_other_has_one_by_the_chain(role: Role) -> None:
+    for stage, row in TRANSITIONS[role].items():
+        if stage in TERMINAL:
+            assert row == {}
+        elif stage is Stage.PROPOSED:
+            assert row[Happening.FAILED][0] in TERMINAL  # nothing of it is on chain yet
+        else:
+            for end in (Stage.SETTLED, Stage.EXPIRED):
+                assert end in reachable(role, stage, BY_CHAIN), stage
+
+
+@pytest.mark.parametrize("role", Role)
+def test_only_an_end_concludes_and_every_end_does(role: Role) -> None:
+    for row in TRANSITIONS[role].values():
+        for after, effects in row.values():
+            assert (Effect.CONCLUDE in effects) is (after in TERMINAL)
+
+
+def test_a_learner_reveals_its_salt_for_an_offer_only_and_a_neighbor_for_a_salt_only() -> None:
+    for role, trigger in ((Role.LEARNER, Happening.OFFERED), (Role.NEIGHBOR, Happening.REVEALED)):
+        for row in TRANSITIONS[role].values():
+            for happening, (_, effects) in row.items():
+                if Effect.REVEAL in effects:
+                    assert happening is trigger
+                if Effect.REPORT in effects:
+                    assert happening is (Happening.UPDATED_ARRIVED if role is Role.LEARNER else Happening.REVEALED)
+
+
+def test_a_neighbor_that_has_reported_is_not_stranded_by_a_lost_learner(begun: Begun) -> None:
+    one = begun(Role.NEIGHBOR, stage=Stage.REPORTING)
+    after, due = step(one, Happening.FAILED) or pytest.fail("out of place")
+    assert (after.stage, due) == (Stage.REPORTING, ())
+
+
+class Life(RuleBasedStateMachine):
+    """Anything may happen at any time, to either role; what is due is due once."""
+
+    role: Role
+    fixture: Encounter
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = dataclasses.replace(self.fixture, done=frozenset(FIRST_EFFECTS[self.role]))
+        self.due: list[Effect] = sorted(FIRST_EFFECTS[self.role])
+        self.was_over = False
+
+    @rule(happening=st.sampled_from(Happening))
+    def happens(self, happening: Happening) -> None:
+        before = self.one
+        result = step(before, happening)
+        assert (result is None) is (happening not in TRANSITIONS[self.role][before.stage])
+        if result is not None:
+            assert before.live
+            self.one, due = result
+            self.due += due
+
+    @precondition(lambda self: self.one.live and self.one.stage is not Stage.PROPOSED)
+    @rule(end=st.sampled_from([Happening.SETTLED, Happening.EXPIRED]))
+    def ends_by_the_chain(self, end: Happening) -> None:
+        after, due = step(self.one, end) or pytest.fail("the chain's word is out of place")
+        assert not after.live
+        assert due == (Effect.CONCLUDE,)
+        self.one = after
+        self.due += due
+
+    @invariant()
+    def each_effect_is_due_once(self) -> None:
+        assert len(self.due) == len(set(self.due))
+        assert self.one.done == set(self.due)
+
+    @invariant()
+    def over_is_concluded(self) -> None:
+        assert (Effect.CONCLUDE in self.due) is not self.one.live
+
+
+@pytest.mark.parametrize("role", Role)
+def test_whatever_happens_each_effect_is_due_once(role: Role, begun: Begun) -> None:
+    case = type("Life", (Life,), {"role": role, "fixture": begun(role)}).TestCase
+    case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+    case().runTest()
+
+
+def test_two_sides_go_through_a_whole_encounter(begun: Begun) -> None:
+    def go(one: Encounter, *happenings: Happening) -> tuple[Encounter, list[Effect]]:
+        effects: list[Effect] = []
+        for happening in happenings:
+            one, due = step(one, happening) or pytest.fail(f"{happening} is out of place for {one.stage}")
+            effects += due
+        return one, effects
+
+    learner, does = go(
+        begun(Role.LEARNER),
+        Happening.ACCEPTED,
+        Happening.OPENED,
+        Happening.OFFERED,
+        Happening.REVEALED,
+        Happening.UPDATED_ARRIVED,
+        Happening.VOTING_STARTED,
+        Happening.VOTED,
+        Happening.SETTLED,
+    )
+    assert learner.stage is Stage.SETTLED
+    assert does == [
+        Effect.CHECK_IN,
+        Effect.UPLOAD_PREVIOUS,
+        Effect.REVEAL,
+        Effect.FETCH_UPDATED,
+        Effect.REPORT,
+        Effect.FINALISE,
+        Effect.CONCLUDE,
+    ]
+    neighbor, does = go(
+        begun(Role.NEIGHBOR),
+        Happening.OPENED,
+        Happening.PREVIOUS_ARRIVED,
+        Happening.WORKED,
+        Happening.REVEALED,
+        Happening.VOTING_STARTED,
+        Happening.SETTLED,
+    )
+    assert neighbor.stage is Stage.SETTLED
+    assert does == [
+        Effect.FETCH_PREVIOUS,
+        Effect.WORK,
+        Effect.OFFER,
+        Effect.REVEAL,
+        Effect.REPORT,
+        Effect.UPLOAD_UPDATED,
+        Effect.UPLOAD_PREVIOUS,
+        Effect.CONCLUDE,
+    ]
+
+
+def test_what_was_learned_is_kept_and_salts_are_in_order_on_both_sides(begun: Begun) -> None:
+    for role in Role:
+        one = begun(role, stage=Stage.OFFERED)
+        with pytest.raises(ValueError, match="salt is not known"):
+            _ = one.salts
+        theirs = NEIGHBOR_SALT if role is Role.LEARNER else LEARNER_SALT
+        after, _ = step(one, Happening.REVEALED, peer_salt=theirs) or pytest.fail("out of place")
+        assert after.salts == (LEARNER_SALT, NEIGHBOR_SALT)
+
+
+def test_the_diagrams_are_fresh() -> None:
+    text = Path(module.__file__).with_name("encounter.md").read_text()
+    for role in Role:
+        assert f"```mermaid\n{diagram(role)}```\n" in text, "write encounter.md anew: see diagram()"
+
+
+def view(state: EncounterState, now_s: int, *, yes: int = 0, no: int = 0) -> ChainView:
+    vote_by = VOTE_BY if state is EncounterState.REPORTED else None
+    return ChainView(state=state, updated=None, yes=yes, no=no, vote_by=vote_by, chain_time_s=now_s)
+
+
+L, N = Role.LEARNER, Role.NEIGHBOR
+S, H = EncounterState, Happening
+CASES = [
+    # role, stage, state, last quiet second (None = none), what is seen after it, what before it
+    (L, Stage.CHECKING_IN, S.NONE, OPEN_BY + GRACE_S, H.NEVER_OPENED, None),
+    (N, Stage.CHECKING_IN, S.NONE, OPEN_BY + GRACE_S, H.NEVER_OPENED, None),
+    (L, Stage.CHECKING_IN, S.LEARNER_CHECKED_IN, OPEN_BY, H.OVERDUE, None),
+    (N, Stage.CHECKING_IN, S.LEARNER_CHECKED_IN, OPEN_BY + GRACE_S, H.OVERDUE, None),
+    (L, Stage.CHECKING_IN, S.NEIGHBOR_CHECKED_IN, OPEN_BY, H.OVERDUE, None),
+    (N, Stage.CHECKING_IN, S.NEIGHBOR_CHECKED_IN, OPEN_BY + GRACE_S, H.OVERDUE, None),
+    (L, Stage.CHECKING_IN, S.OPEN, REPORT_BY, H.OVERDUE, H.OPENED),
+    (N, Stage.CHECKING_IN, S.OPEN, REPORT_BY + GRACE_S, H.OVERDUE, H.OPENED),
+    (L, Stage.OPEN, S.OPEN, REPORT_BY, H.OVERDUE, None),
+    (N, Stage.OFFERED, S.OPEN, REPORT_BY + GRACE_S, H.OVERDUE, None),
+    (L, Stage.REPORTING, S.LEARNER_REPORTED, REPORT_BY, H.OVERDUE, None),
+    (N, Stage.WORKING, S.LEARNER_REPORTED, REPORT_BY + GRACE_S, H.OVERDUE, None),
+    (N, Stage.REPORTING, S.NEIGHBOR_REPORTED, REPORT_BY, H.REPORT_OVERDUE, None),
+    (L, Stage.FETCHING, S.NEIGHBOR_REPORTED, REPORT_BY + GRACE_S, H.REPORT_OVERDUE, None),
+    (L, Stage.REPORTING, S.REPORTED, None, H.VOTING_STARTED, None),
+    (N, Stage.STRANDED, S.REPORTED, None, H.VOTING_STARTED, None),
+    (L, Stage.VOTING, S.REPORTED, VOTE_BY, H.VOTED, None),
+    (N, Stage.VOTING, S.REPORTED, VOTE_BY + GRACE_S, H.VOTED, None),
+    (L, Stage.VOTING, S.SETTLED, None, H.SETTLED, None),
+    (N, Stage.OPEN, S.EXPIRED, None, H.EXPIRED, None),
+]
+
+
+@pytest.mark.parametrize(("role", "stage", "state", "last_s", "after", "before"), CASES)
+def test_a_state_on_chain_means_what_is_due_to_the_second(
+    begun: Begun,
+    role: Role,
+    stage: Stage,
+    state: EncounterState,
+    last_s: int | None,
+    after: Happening,
+    before: Happening | None,
+) -> None:
+    one = begun(role, stage=stage)
+
+    def seen(now_s: int) -> Happening | None:
+        return seen_on_chain(one, view(state, now_s), validators=3, grace_s=GRACE_S)
+
+    if last_s is None:
+        assert seen(0) is after
+    else:
+        assert seen(last_s) is before
+        assert seen(last_s + 1) is after
+        assert after in TRANSITIONS[role][stage]
+    assert seen(10**9) is after
+
+
+def test_every_state_on_chain_is_covered() -> None:
+    assert {case[2] for case in CASES} == set(EncounterState)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "at_once"), [(2, 1, Role.NEIGHBOR), (3, 0, Role.NEIGHBOR), (1, 2, Role.LEARNER), (0, 3, Role.LEARNER)]
+)
+def test_who_gains_by_a_complete_vote_finalises_it_at_once(
+    begun: Begun, yes: int, no: int, at_once: Role
+) -> None:
+    for role in Role:
+        one = begun(role, stage=Stage.VOTING)
+        found = seen_on_chain(one, view(S.REPORTED, 0, yes=yes, no=no), validators=3, grace_s=GRACE_S)
+        assert found is (H.VOTED if role is at_once else None)
+
+
+def test_an_incomplete_vote_waits_for_its_end(begun: Begun) -> None:
+    one = begun(Role.NEIGHBOR, stage=Stage.VOTING)
+    for now_s, found in ((VOTE_BY, None), (VOTE_BY + 1, H.VOTED)):
+        assert seen_on_chain(one, view(S.REPORTED, now_s, yes=2), validators=3, grace_s=GRACE_S) is found
+
+
+def test_an_encounter_without_terms_is_nowhere_on_chain(begun: Begun) -> None:
+    one = begun(Role.LEARNER, terms=None)
+    assert seen_on_chain(one, view(S.SETTLED, 0), validators=3, grace_s=GRACE_S) is None

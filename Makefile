@@ -1,0 +1,76 @@
+# Two commands do all set-up on a fresh machine (Debian or Raspberry Pi OS, Python 3.11+, make, no root):
+#   make demo    runs the product's main job
+#   make test    passes the tests
+# A second run starts at once: what is installed is remembered by the checksum of what asked for it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt --editable
+REQUIRES := pyproject.toml constraints.txt
+# One thread per process: two threads on a busy two-core machine are slower than one.
+export OMP_NUM_THREADS := 1
+export NPM_CONFIG_UPDATE_NOTIFIER := false
+
+.NOTPARALLEL:
+.PHONY: demo test data toolchain lint types check bench constraints clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
+	@echo 'make test    all tests that need no root'
+	@echo 'make check   lint and types'
+	@echo 'make bench   measure; prints a table and writes bench.json'
+	@echo 'make clean   remove what was built (not runs/, not the datasets)'
+
+demo: $(VENV)/ready-simulate data
+	@$(BIN)/idml-agent simulate demo-oppcl --out runs/demo-oppcl --overwrite
+	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
+
+test: $(VENV)/ready-dev data toolchain
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready-dev
+	$(BIN)/mypy
+
+bench: $(VENV)/ready-dev data toolchain
+	$(BIN)/python tests/bench/bench.py --out bench.json $(BENCH_ARGS)
+
+$(VENV)/pip: $(REQUIRES)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Python has no venv: install the package python3-venv, or name another Python: make PYTHON=...' >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --constraint constraints.txt --upgrade pip setuptools
+	@touch $@
+
+$(VENV)/ready-simulate: $(VENV)/pip
+	@echo 'Installing what the simulation needs (PyTorch is large: this takes a minute or more)...'
+	@$(INSTALL) '.[simulate]'
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/pip
+	@echo 'Installing what the tests need (PyTorch is large: this takes a minute or more)...'
+	@$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/ready-simulate
+
+# Both return at once when there is nothing to do, and repair what was removed since.
+data: | $(VENV)/pip
+	@$(BIN)/idml-models fetch fashion-mnist
+
+toolchain: $(VENV)/ready-dev
+	@$(BIN)/idml-contracts toolchain
+
+# Versions that were tried together. torch is pinned in pyproject.toml, by platform.
+constraints: $(VENV)/ready-dev
+	@echo '# Made by `make constraints`: the versions the tests last passed with.' > constraints.txt
+	@$(PIP) freeze --exclude-editable | grep -viE '^(torch|torchvision|idml|nvidia|cuda|triton)' >> constraints.txt
+
+clean:
+	rm -rf $(VENV) *.egg-info build dist bench.json contracts/toolchain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "toolchain", allow_abbrev=False, help="install the compiler and the local chains (needs npm)"
     )
     toolchain.set_defaults(run=_toolchain)
-    compiling = commands.add_parser(
-        "compile", allow_abbrev=False, help="compile the sources into contracts/artifacts"
-    )
+    compiling = commands.add_parser("compile", allow_abbrev=False, help="compile the sources into contracts/artifacts")
     compiling.add_argument("--check", action="store_true", help="write nothing; fail if artifacts are stale")
     compiling.set_defaults(run=_compile)
     chain = argparse.ArgumentParser(add_help=False)
@@ -79,16 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     deploying = commands.add_parser(
         "deploy", allow_abbrev=False, parents=[chain], help="deploy token, escrow and parameters"
     )
-    deploying.add_argument(
-        "--key-file", type=Path, help=f"file with the private key (else: variable {KEY_VARIABLE})"
-    )
+    deploying.add_argument("--key-file", type=Path, help=f"file with the private key (else: variable {KEY_VARIABLE})")
     deploying.set_defaults(run=_deploy)
     inspecting = commands.add_parser(
         "inspect", allow_abbrev=False, parents=[chain], help="show a deployment or an encounter"
     )
-    inspecting.add_argument(
-        "encounter", nargs="?", type=_encounter, metavar="ENCOUNTER", help="its 32-byte id"
-    )
+    inspecting.add_argument("encounter", nargs="?", type=_encounter, metavar="ENCOUNTER", help="its 32-byte id")
     inspecting.set_defaults(run=_inspect)
     return parser
 
@@ -185,9 +179,7 @@ def _remote(profile: ChainProfile) -> "Iterator[Web3]":
             raise ChainMismatch(f"{profile.url} has chain id {web3.eth.chain_id}, not {profile.chain_id}")
         yield web3
     except (OSError, Web3Exception) as error:
-        raise ChainUnreachable(
-            f"{profile.url}: {error}: check the URL, the network and the account"
-        ) from error
+        raise ChainUnreachable(f"{profile.url}: {error}: check the URL, the network and the account") from error
 
 
 def _key(path: Path | None) -> str:

@@ -213,9 +213,7 @@ def function_name(call: Call) -> str:
     return _FUNCTIONS[type(call)][0]
 
 
-SELECTORS: Final[dict[type[Call], bytes]] = {
-    kind: keccak(signature(kind).encode())[:4] for kind in _FUNCTIONS
-}
+SELECTORS: Final[dict[type[Call], bytes]] = {kind: keccak(signature(kind).encode())[:4] for kind in _FUNCTIONS}
 """The four bytes every call starts with."""
 
 _KINDS: Final[dict[bytes, type[Call]]] = {selector: kind for kind, selector in SELECTORS.items()}
@@ -245,10 +243,7 @@ def decode(data: bytes) -> Call:
     name, types = _FUNCTIONS[kind]
     try:
         values = abi_decode(types, bytes(data[4:]))
-        named = {
-            field.name: _from_abi(field.type, value)
-            for field, value in zip(fields(kind), values, strict=True)
-        }
+        named = {field.name: _from_abi(field.type, value) for field, value in zip(fields(kind), values, strict=True)}
         call: Call = kind(**named)
     except MalformedTerms:
         raise
@@ -266,9 +261,7 @@ def encode_check_in(terms: Terms) -> bytes:
 
 def encode_report(terms: Terms, updated: bytes, learner_salt: bytes, neighbor_salt: bytes) -> bytes:
     """Calldata of `Report`; all three values have 32 bytes."""
-    return encode(
-        Report(terms=terms, updated=updated, learner_salt=learner_salt, neighbor_salt=neighbor_salt)
-    )
+    return encode(Report(terms=terms, updated=updated, learner_salt=learner_salt, neighbor_salt=neighbor_salt))
 
 
 def encode_close_reporting(terms: Terms) -> bytes:
@@ -278,9 +271,7 @@ def encode_close_reporting(terms: Terms) -> bytes:
 
 def encode_vote(encounter: bytes, updated: bytes, position: int, valid: bool, reason: VoteReason) -> bytes:
     """Calldata of `Vote`; ``position`` counts panel seats from 0."""
-    return encode(
-        Vote(encounter=encounter, updated=updated, position=position, valid=valid, reason=VoteReason(reason))
-    )
+    return encode(Vote(encounter=encounter, updated=updated, position=position, valid=valid, reason=VoteReason(reason)))
 
 
 def encode_finalise(terms: Terms) -> bytes:
@@ -371,9 +362,7 @@ def _from_abi(kind: Any, value: Any) -> Any:
     if kind is Terms:
         return terms_from_tuple(value)
     if kind is ParameterSet:
-        return ParameterSet(
-            **{field.name: item for field, item in zip(fields(ParameterSet), value, strict=True)}
-        )
+        return ParameterSet(**{field.name: item for field, item in zip(fields(ParameterSet), value, strict=True)})
     if kind is VoteReason:
         return VoteReason(value)
     if kind is str:

@@ -100,6 +100,4 @@ def profile_for(name_or_url: str) -> ChainProfile:
             time_control=False,
             url=name_or_url,
         )
-    raise ChainUnreachable(
-        f"chain {name_or_url!r} is neither a URL (http, https) nor one of {', '.join(PROFILES)}"
-    )
+    raise ChainUnreachable(f"chain {name_or_url!r} is neither a URL (http, https) nor one of {', '.join(PROFILES)}")

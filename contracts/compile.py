@@ -59,9 +59,7 @@ def check(compiled: dict[str, dict[str, Any]], folder: Path = abi.FOLDER) -> Non
     for name, stored in compiled.items():
         path = folder / f"{name}.json"
         if not path.exists() or path.read_text() != _dump(stored):
-            raise ArtifactsStale(
-                f"{path.name} is not what the sources compile to: run `idml-contracts compile`"
-            )
+            raise ArtifactsStale(f"{path.name} is not what the sources compile to: run `idml-contracts compile`")
 
 
 def _compiler() -> Path:
@@ -102,9 +100,7 @@ def _request() -> dict[str, Any]:
 
 def _stored(contract: dict[str, Any]) -> dict[str, Any]:
     metadata = json.loads(contract["metadata"])
-    sources = "".join(
-        f"{name} {source['keccak256']}\n" for name, source in sorted(metadata["sources"].items())
-    )
+    sources = "".join(f"{name} {source['keccak256']}\n" for name, source in sorted(metadata["sources"].items()))
     runtime = contract["evm"]["deployedBytecode"]
     places = {str(number): uses for number, uses in enumerate(runtime["immutableReferences"].values())}
     return {

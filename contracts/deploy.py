@@ -249,9 +249,7 @@ class _Sender:
                 f"{Web3.to_hex(tx_hash)} is not mined after {_RECEIPT_TIMEOUT_S} s: raise the tip, try again"
             ) from error
         if receipt["status"] != 1:
-            raise DeploymentFailed(
-                f"{Web3.to_hex(tx_hash)} was reverted: check the settings and the account's balance"
-            )
+            raise DeploymentFailed(f"{Web3.to_hex(tx_hash)} was reverted: check the settings and the account's balance")
         return receipt
 
 

@@ -34,7 +34,7 @@ Json = Any
 """A JSON value."""
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     """A JSON-RPC error: code, message and, for reverts, data."""
 
     def __init__(self, message: str, *, code: int = -32000, data: bytes | None = None) -> None:
@@ -84,9 +84,7 @@ class EmbeddedNode:
             "timestamp": genesis_time_s,
             "transaction_root": BLANK_ROOT_HASH,
         }
-        chain_class = type(
-            "Chain", (MiningChain,), {"chain_id": chain_id, "vm_configuration": ((0, ShanghaiVM),)}
-        )
+        chain_class = type("Chain", (MiningChain,), {"chain_id": chain_id, "vm_configuration": ((0, ShanghaiVM),)})
         self._chain: Any = cast("Any", chain_class).from_genesis(get_db_backend(), genesis, state)
         self.chain_id = chain_id
         self._lock = threading.RLock()
@@ -169,9 +167,7 @@ class EmbeddedNode:
         number, block_hash = block.header.block_number, block.header.hash
         place: dict[str, Json] = {"blockHash": _hex(block_hash), "blockNumber": hex(number)}
         shown, results, log_index = [], [], 0
-        for index, (transaction, (receipt, gas_used, computation)) in enumerate(
-            zip(taken, receipts, strict=True)
-        ):
+        for index, (transaction, (receipt, gas_used, computation)) in enumerate(zip(taken, receipts, strict=True)):
             here = place | {"transactionIndex": hex(index)}
             price = _price(transaction, block.header.base_fee_per_gas)
             shown.append(_transaction(transaction) | here | {"gasPrice": hex(price)})
@@ -244,9 +240,7 @@ class EmbeddedNode:
         if transaction.gas > GAS_LIMIT:
             raise _Refused("exceeds block gas limit")
         if transaction.gas < transaction.intrinsic_gas:
-            raise _Refused(
-                f"intrinsic gas too low: gas {transaction.gas}, minimum needed {transaction.intrinsic_gas}"
-            )
+            raise _Refused(f"intrinsic gas too low: gas {transaction.gas}, minimum needed {transaction.intrinsic_gas}")
         cost = transaction.value + transaction.gas * transaction.max_fee_per_gas
         if balance < cost:
             raise _Refused(f"insufficient funds for gas * price + value: balance {balance}, tx cost {cost}")

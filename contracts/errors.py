@@ -1,4 +1,4 @@
-# ruff: noqa: N818  (the name of an exception says what happened)
+
 """What can go wrong with the contracts, as exceptions whose message says what to do.
 
 ::

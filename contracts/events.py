@@ -273,9 +273,7 @@ def _value(one: "Field[Any]", value: Any) -> Any:
     if one.type is EncounterState:
         return EncounterState(value)
     if one.type is ParameterSet:
-        return ParameterSet(
-            **{each.name: item for each, item in zip(fields(ParameterSet), value, strict=True)}
-        )
+        return ParameterSet(**{each.name: item for each, item in zip(fields(ParameterSet), value, strict=True)})
     if one.metadata["type"] == "uint192":
         return panel.unpack(value)
     return value

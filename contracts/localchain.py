@@ -201,9 +201,7 @@ def _embedded(chain_id: int, genesis_time_s: int) -> LocalChain:
     except ImportError as error:
         raise ToolMissing("the embedded chain needs py-evm: run `pip install 'idml[embedded]'`") from error
     deployer = Account.from_key(DEPLOYER_KEY).address
-    node = EmbeddedNode(
-        chain_id=chain_id, genesis_time_s=genesis_time_s, balances_wei={deployer: DEPLOYER_WEI}
-    )
+    node = EmbeddedNode(chain_id=chain_id, genesis_time_s=genesis_time_s, balances_wei={deployer: DEPLOYER_WEI})
     return LocalChain(web3=Web3(EmbeddedProvider(node)), kind="embedded")
 
 
@@ -312,7 +310,7 @@ class _Process:
     def start(cls, kind: str, command: list[str]) -> "_Process":
         descriptor, name = tempfile.mkstemp(prefix=f"idml-{kind}-", suffix=".log")
         with open(descriptor, "wb") as log:  # noqa: PTH123  (an open descriptor)
-            popen = subprocess.Popen(  # noqa: S603  (a program we installed, arguments we wrote)
+            popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

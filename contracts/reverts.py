@@ -1,4 +1,4 @@
-# ruff: noqa: N818  (the name of an exception says what happened)
+
 """One exception per custom error of the contracts; the message says what to do.
 
 Each class names its error as Solidity does; `ContractRevert.values` holds the arguments by name.
@@ -99,9 +99,7 @@ class WrongState(CustomError):
     """The encounter is in another state than the call needs."""
 
     parameters = "bytes32 encounter, uint8 state"
-    advice = (
-        "encounter {encounter} is {state}: this step is done or not due; read the state and go on from there"
-    )
+    advice = "encounter {encounter} is {state}: this step is done or not due; read the state and go on from there"
 
 
 class NotParty(CustomError):

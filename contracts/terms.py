@@ -39,9 +39,7 @@ TERMS_TYPE_STRING: Final = (
 )
 
 _TERMS_TYPEHASH: Final = keccak(TERMS_TYPE_STRING.encode())
-_DOMAIN_TYPEHASH: Final = keccak(
-    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-)
+_DOMAIN_TYPEHASH: Final = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
 _ZERO_ADDRESS = "0x" + "0" * 40

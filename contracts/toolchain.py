@@ -87,16 +87,14 @@ def install() -> bool:
 def _npm(program: Path, *arguments: str, required: bool = True) -> None:
     command = [*_npm_command(program), *arguments, "--ignore-scripts", "--no-audit", "--no-fund"]
     environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    done = subprocess.run(  # noqa: S603  (a program we located, arguments we wrote)
+    done = subprocess.run(
         command, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         return
     reason = next((line for line in done.stderr.splitlines() if "npm error" in line), done.stderr.strip())
     if required:
-        raise ToolMissing(
-            f"`npm {arguments[0]}` failed ({reason}): check the network and {INSTALL_HINT} again"
-        )
+        raise ToolMissing(f"`npm {arguments[0]}` failed ({reason}): check the network and {INSTALL_HINT} again")
     sys.stderr.write(f"left out: {arguments[-1]} is not available for this machine\n")
 
 
@@ -134,6 +132,6 @@ def _lock_hash() -> str:
 
 
 def _major(program: str) -> int:
-    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     version = shown.stdout.strip().removeprefix("v").split(".")[0]
     return int(version) if version.isdigit() else 0

@@ -75,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run a scenario and write what came of it",
         description="Run a scenario. The same scenario, seed and chain give the same result.",
     )
-    simulating.add_argument(
-        "scenario", metavar="SCENARIO", help="a TOML file, or the name of a shipped scenario"
-    )
+    simulating.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or the name of a shipped scenario")
     simulating.add_argument(
         "--chain",
         metavar="NAME|URL",
@@ -85,16 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulating.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME)")
     simulating.add_argument("--seed", type=_seed, metavar="N", help="in place of the scenario's")
-    simulating.add_argument(
-        "--overwrite", action="store_true", help="delete the run that is in the folder already"
-    )
+    simulating.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder already")
     simulating.add_argument("--quiet", action="store_true", help="print nothing but errors")
     simulating.set_defaults(run=_simulate)
     listing = commands.add_parser("scenarios", allow_abbrev=False, help="list the shipped scenarios")
     listing.set_defaults(run=_scenarios)
-    reporting = commands.add_parser(
-        "report", allow_abbrev=False, help="write report.html anew from the files of a run"
-    )
+    reporting = commands.add_parser("report", allow_abbrev=False, help="write report.html anew from the files of a run")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
     reporting.set_defaults(run=_report)
     return parser
@@ -152,10 +146,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 def _check_inputs(scenario: Scenario) -> None:
     """Read what the run will read, so that nothing is written or deleted for a run that cannot start."""
-    from models.data import load  # noqa: PLC0415
-
     from device_agent.loopback.contacts import trace_contacts  # noqa: PLC0415
     from device_agent.loopback.simulation import spread  # noqa: PLC0415
+    from models.data import load  # noqa: PLC0415
 
     contacts = scenario.contacts
     if contacts.file is not None:
@@ -206,9 +199,7 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
     from device_agent.loopback.report import key_lines  # noqa: PLC0415
     from device_agent.loopback.rundir import DEVICES, MODELS, RESULTS, STORE  # noqa: PLC0415
 
-    table = Table(
-        title=Text(f"{summary['scenario']} on {summary['chain']['kind']}"), box=box.SIMPLE, show_header=False
-    )
+    table = Table(title=Text(f"{summary['scenario']} on {summary['chain']['kind']}"), box=box.SIMPLE, show_header=False)
     table.add_column(style="bold")
     table.add_column(no_wrap=True)
     table.add_column(style="dim")
@@ -227,10 +218,11 @@ def _show(summary: dict[str, Any], folder: Path) -> None:
 @contextmanager
 def _one_line_faults() -> Iterator[None]:
     """Turn what can go wrong in any part of a run into an `AgentError` with a line for the operator."""
+    from web3.exceptions import Web3Exception  # noqa: PLC0415
+
     from contracts.errors import ContractsError  # noqa: PLC0415
     from gateway.errors import GatewayError  # noqa: PLC0415
     from models.errors import ModelsError  # noqa: PLC0415
-    from web3.exceptions import Web3Exception  # noqa: PLC0415
 
     expected = (AgentError, ContractsError, GatewayError, ModelsError, Web3Exception, OSError)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contracts.states import VoteReason
-
 from device_agent.learning import Assessment, Ballot
 
 _BPS = 10_000

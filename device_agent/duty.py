@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from contracts.calls import Vote, encode
-from models.registry import Architecture
-
 from device_agent.ballot import judge, judge_missing
 from device_agent.errors import GatewayRefused, WorkerDied
 from device_agent.gateway import GatewayClient, Job
@@ -14,6 +12,7 @@ from device_agent.journal import Journal, NewOperation
 from device_agent.learning import Assessor, Ballot
 from device_agent.observation import Observe
 from device_agent.settings import Settings
+from models.registry import Architecture
 
 
 class Duty:
@@ -62,9 +61,7 @@ class Duty:
                 reason=ballot.reason,
             )
             self._journal.enter(NewOperation(target=escrow, data=encode(call), label=label))
-            self._observe(
-                "voted", encounter=job.encounter.hex(), valid=ballot.valid, reason=ballot.reason.name.lower()
-            )
+            self._observe("voted", encounter=job.encounter.hex(), valid=ballot.valid, reason=ballot.reason.name.lower())
 
     async def _judge(self, job: Job, chain_time_s: int) -> Ballot | None:
         """Return the vote, or None to look again later (or to abstain, if there is no later)."""

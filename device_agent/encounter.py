@@ -26,7 +26,6 @@ from typing import Final
 
 from contracts.states import EncounterState
 from contracts.terms import Terms
-
 from device_agent.messages import Propose
 from device_agent.radio import PeerId
 
@@ -124,7 +123,7 @@ _VOTING: _Row = {
 
 _FAILED: _Row = {Happening.FAILED: (Stage.STRANDED, ())}
 
-_TERMINAL_ROWS: dict[Stage, _Row] = {stage: {} for stage in TERMINAL}
+_TERMINAL_ROWS: dict[Stage, _Row] = {stage: {} for stage in Stage if stage in TERMINAL}
 
 TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
     {
@@ -142,12 +141,8 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
                 Happening.FAILED: (Stage.STRANDED, ()),
             },
             Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.OFFERED: (Stage.OFFERED, (Effect.REVEAL,))},
-            Stage.OFFERED: _ON_CHAIN
-            | _FAILED
-            | {Happening.REVEALED: (Stage.FETCHING, (Effect.FETCH_UPDATED,))},
-            Stage.FETCHING: _ON_CHAIN
-            | _FAILED
-            | {Happening.UPDATED_ARRIVED: (Stage.REPORTING, (Effect.REPORT,))},
+            Stage.OFFERED: _ON_CHAIN | _FAILED | {Happening.REVEALED: (Stage.FETCHING, (Effect.FETCH_UPDATED,))},
+            Stage.FETCHING: _ON_CHAIN | _FAILED | {Happening.UPDATED_ARRIVED: (Stage.REPORTING, (Effect.REPORT,))},
             Stage.REPORTING: _ON_CHAIN | _FAILED,
             Stage.VOTING: _VOTING,
             Stage.STRANDED: _ON_CHAIN | _FAILED,
@@ -177,7 +172,8 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             },
             Stage.VOTING: _VOTING | {Happening.FAILED: (Stage.VOTING, ())},
             Stage.STRANDED: _ON_CHAIN | _FAILED,
-            **_TERMINAL_ROWS,
+            # A declined proposal is no encounter of the Neighbor's.
+            **{stage: row for stage, row in _TERMINAL_ROWS.items() if stage is not Stage.DECLINED},
         },
     }
 )
@@ -230,9 +226,7 @@ class Encounter:
         return (self.salt, self.peer_salt) if self.role is Role.LEARNER else (self.peer_salt, self.salt)
 
 
-def step(
-    encounter: Encounter, happening: Happening, **learned: object
-) -> tuple[Encounter, tuple[Effect, ...]] | None:
+def step(encounter: Encounter, happening: Happening, **learned: object) -> tuple[Encounter, tuple[Effect, ...]] | None:
     """Return what follows `happening`, or None where it is out of place (a duplicate, or too late).
 
     Args:

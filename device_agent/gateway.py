@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
-from contracts.terms import Terms, terms_from_json
-
+from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.identity import Fees
@@ -34,6 +34,11 @@ class ChainFacts:
     tokens_per_wei: int
     fees: Fees
     parameter_sets: dict[int, ParameterSet]
+
+    @property
+    def domain(self) -> Domain:
+        """Where encounters live."""
+        return Domain(chain_id=self.chain_id, escrow=self.escrow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +69,11 @@ class Job:
 class GatewayClient:
     """One gateway. Raises `GatewayUnreachable` where no answer came, `GatewayRefused` where it said no."""
 
-    def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None, timeout_s: float = 20) -> None:
+    def __init__(
+        self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None, timeout_s: float = 20
+    ) -> None:
         self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s)
+        self._known: ChainFacts | None = None
 
     async def close(self) -> None:
         """Close connections."""
@@ -74,7 +82,7 @@ class GatewayClient:
     async def chain(self) -> ChainFacts:
         """Ask for the chain's facts."""
         answer = await self._json("GET", "/v1/chain")
-        return ChainFacts(
+        self._known = ChainFacts(
             chain_id=answer["chain_id"],
             escrow=answer["escrow"],
             token=answer["token"],
@@ -82,10 +90,13 @@ class GatewayClient:
             min_stake=answer["min_stake"],
             tokens_per_wei=answer["tokens_per_wei"],
             fees=Fees(tip_wei=answer["tip_wei"], max_fee_wei=answer["max_fee_wei"]),
-            parameter_sets={
-                int(number): ParameterSet(**rules) for number, rules in answer["parameter_sets"].items()
-            },
+            parameter_sets={int(number): ParameterSet(**rules) for number, rules in answer["parameter_sets"].items()},
         )
+        return self._known
+
+    async def known_chain(self) -> ChainFacts:
+        """Return the last facts heard, asking only if there are none: for what never changes, as addresses."""
+        return self._known or await self.chain()
 
     async def account(self, address: str) -> AccountFacts:
         """Ask for an account."""
@@ -146,7 +157,7 @@ class GatewayClient:
             raise GatewayRefused(502, "digest_mismatch", "the gateway served other bytes", retry=True)
         return data
 
-    async def _json(self, method: str, path: str, **options: Any) -> _Json:  # noqa: ANN401 - httpx's own
+    async def _json(self, method: str, path: str, **options: Any) -> _Json:
         response = await self._request(method, path, **options)
         _raise_for(response)
         try:
@@ -157,7 +168,7 @@ class GatewayClient:
             raise GatewayUnreachable(f"{path}: the answer is not an object")
         return answer
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return await self._http.request(method, path, **options)
         except httpx.HTTPError as error:

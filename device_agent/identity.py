@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Identity:
                 "type": 2,
                 "chainId": chain_id,
                 "nonce": nonce,
-                "to": target,
+                "to": to_checksum_address(target),
                 "data": data,
                 "value": value_wei,
                 "gas": gas,

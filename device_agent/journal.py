@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.terms import terms_from_json, terms_to_json
-
 from device_agent.encounter import Effect, Encounter, Role, Stage
 from device_agent.errors import JournalFault
 from device_agent.messages import Propose
@@ -115,7 +114,7 @@ class Journal:
                 (encounter.key, encounter.live, _dump(encounter)),
             )
             if snapshot is not None:
-                db.execute("INSERT OR IGNORE INTO snapshots VALUES (?, ?)", snapshot)
+                db.execute("INSERT INTO snapshots VALUES (?, ?) ON CONFLICT DO NOTHING", snapshot)
             ids = [
                 db.execute("INSERT INTO effects (key, effect) VALUES (?, ?)", (encounter.key, effect)).lastrowid
                 for effect in effects
@@ -195,7 +194,7 @@ class Journal:
     def keep(self, digest: bytes, data: bytes, *, fact: tuple[str, str] | None = None) -> None:
         """Keep a snapshot, with a fact that it makes true."""
         with self._commit() as db:
-            db.execute("INSERT OR IGNORE INTO snapshots VALUES (?, ?)", (digest, data))
+            db.execute("INSERT INTO snapshots VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, data))
             if fact is not None:
                 db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
 
@@ -224,7 +223,7 @@ class Journal:
 
 def _enter(db: sqlite3.Connection, operation: NewOperation) -> None:
     db.execute(
-        "INSERT OR IGNORE INTO operations (target, data, value_wei, label) VALUES (?, ?, ?, ?)",
+        "INSERT INTO operations (target, data, value_wei, label) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (operation.target, operation.data, str(operation.value_wei), operation.label),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from contracts.errors import MalformedTerms
-from contracts.terms import Terms
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from contracts.errors import MalformedTerms
+from contracts.terms import Terms
 from device_agent.errors import PeerFault
 
 MAX_MESSAGE_BYTES = 4096

@@ -51,9 +51,7 @@ IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:

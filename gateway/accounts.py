@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from eth_utils.address import is_address, to_checksum_address
+import re
+
+from eth_utils.address import is_checksum_address, to_checksum_address
 
 from contracts.deploy import Deployment
 from contracts.reading import ContractReader
@@ -11,6 +13,7 @@ from gateway.node import Node
 from gateway.store import Store
 from gateway.views import Json
 
+_ADDRESS = re.compile(r"[0-9a-fA-F]{40}")
 _FEE_HEADROOM = 2
 """A fee cap of twice the base fee stays valid through six full blocks."""
 
@@ -82,6 +85,9 @@ class Accounts:
 
 def checked_address(address: str) -> str:
     """Return an address that came from anywhere with its checksum. Raises `Refusal` 400."""
-    if not is_address(address):
+    digits = address.removeprefix("0x")
+    if address == digits or not _ADDRESS.fullmatch(digits):
         raise Refusal(400, Code.BAD_REQUEST, f"not an account address: {address[:60]!r}")
+    if digits not in (digits.lower(), digits.upper()) and not is_checksum_address(address):
+        raise Refusal(400, Code.BAD_REQUEST, f"the checksum of {address} is wrong: is a character mistyped?")
     return to_checksum_address(address)

@@ -20,8 +20,8 @@ def broadcast(store: Store, node: Node, *, now_s: float, resend_after_s: float) 
     """Send what is due; return how many transactions the node was handed.
 
     Due are the next nonces of each account, without gaps, and what was sent over `resend_after_s` ago and is
-    in no block yet. Everything that is about to be sent is on disk as such before the first of it leaves. When
-    the node falls silent the rest waits until it is due again.
+    in no block yet. Everything that is about to be sent is on disk as such before the first of it leaves.
+    When the node falls silent the rest waits until it is due again.
     """
     due: list[Submission] = []
     for account, group in groupby(store.unsettled(), key=lambda one: one.sender):
@@ -66,7 +66,7 @@ def _settle(overtaken: Sequence[Submission], account: str, store: Store, node: N
     """Tell that another transaction took a nonce, once that is beyond doubt.
 
     A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
-    nonce is used is final and the index has consumed that very block: had it held ours, the state would say so.
+    nonce is used is final and the index has consumed that very block: had it held ours, the state would tell.
     """
     final = min(node.final_height(), node.height())
     if store.block_hash(final) != node.block_hash(final):

@@ -52,9 +52,7 @@ class Gateway:
         self.close()
 
 
-def open_gateway(
-    config: GatewayConfig, *, web3: Web3 | None = None, now_s: Callable[[], float] = time.time
-) -> Gateway:
+def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Callable[[], float] = time.time) -> Gateway:
     """Build a gateway and make sure that its node serves the chain and the contracts of its deployment.
 
     Args:
@@ -72,12 +70,8 @@ def open_gateway(
     store = open_store(config)
     shelf = Shelf(config.data / "models")
     worker = Worker(store, node, deployment, now_s=now_s, resend_after_s=config.resend_after_s)
-    app = create_app(
-        store=store, shelf=shelf, node=node, deployment=deployment, limits=config.limits, now_s=now_s
-    )
-    return Gateway(
-        config=config, store=store, shelf=shelf, node=node, deployment=deployment, worker=worker, app=app
-    )
+    app = create_app(store=store, shelf=shelf, node=node, deployment=deployment, limits=config.limits, now_s=now_s)
+    return Gateway(config=config, store=store, shelf=shelf, node=node, deployment=deployment, worker=worker, app=app)
 
 
 def open_store(config: GatewayConfig) -> Store:
@@ -91,9 +85,7 @@ def open_store(config: GatewayConfig) -> Store:
 
 def connect(url: str, profile: ChainProfile) -> Web3:
     """Return a client that sends nothing twice by itself."""
-    web3 = Web3(
-        HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None)
-    )
+    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None))
     if profile.poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
@@ -115,9 +107,7 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
         deployment = deploy.read(place)
         deploy.verify(web3, deployment)
     except Web3Exception as error:
-        raise NodeUnavailable(
-            f"the node at {masked(config.node_url)} gave no useful answer: {error}"
-        ) from error
+        raise NodeUnavailable(f"the node at {masked(config.node_url)} gave no useful answer: {error}") from error
     except OSError as error:
         raise NodeUnavailable(
             f"no node answers at {masked(config.node_url)} ({type(error).__name__}): check chain and rpc_url"

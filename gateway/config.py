@@ -73,9 +73,7 @@ class GatewayConfig(BaseModel):
     @classmethod
     def _known_chain(cls, chain: str) -> str:
         if chain == "embedded":
-            raise ValueError(
-                "the embedded chain lives inside one simulation; name another chain or an RPC URL"
-            )
+            raise ValueError("the embedded chain lives inside one simulation; name another chain or an RPC URL")
         try:
             profile_for(chain)
         except ChainUnreachable:
@@ -223,9 +221,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str], path: Path | No
         return f"{source}: unknown key {key}; allowed: {_allowed(place[:-1])}"
     if first["type"] == "missing":
         flag, variable = key.replace("_", "-"), ENVIRONMENT + key.upper()
-        return (
-            f"{source}: {key} is missing: write `{key} = ...` in the file, set {variable}, or give --{flag}"
-        )
+        return f"{source}: {key} is missing: write `{key} = ...` in the file, set {variable}, or give --{flag}"
     said = first["msg"].removeprefix("Value error, ")
     if not key:
         return f"{source}: {said}"

@@ -34,9 +34,7 @@ def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block
     head = store.head()
     if head is not None:
         if height < head.number:
-            raise NodeUnavailable(
-                f"the chain's node is behind: it has block {height}, block {head.number} was seen"
-            )
+            raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
         head = _still_canonical(store, node, head)
     consumed = 0
     following = first_block if head is None else head.number + 1
@@ -64,8 +62,9 @@ def _rewound(store: Store, node: Node, head: Block) -> Block:
         number -= 1
     if known is None or number < store.settled_height():
         raise ChainMismatch(
-            f"the node's chain and the one followed so far (block {head.number} is {head.hash}) differ in blocks "
-            "that were final: was it started anew? Connect to the right node, or begin with an empty database"
+            f"the node's chain and the one followed so far (block {head.number} is {head.hash}) differ in "
+            "blocks that were final: was it started anew? Connect to the right node, or begin with an empty "
+            "database"
         )
     store.rewind(number)
     kept = store.head()
@@ -84,9 +83,7 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
         call = _call(transaction) if transaction.get("to") in ours else None
-        mined.append(
-            Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"])
-        )
+        mined.append(Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"]))
         agreed = getattr(call, "terms", None)
         if isinstance(agreed, Terms):
             terms[_hex(encounter_id(agreed, domain))] = dict(terms_to_json(agreed))

@@ -1,4 +1,4 @@
-# ruff: noqa: N818  (the name of an exception says what happened)
+
 """What can go wrong at the gateway.
 
 GatewayError

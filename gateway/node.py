@@ -130,9 +130,7 @@ class Node:
         """Call a view of a contract at the newest block."""
         with _faults():
             return bytes(
-                self._web3.eth.call(
-                    {"to": Web3.to_checksum_address(target), "data": HexStr("0x" + data.hex())}
-                )
+                self._web3.eth.call({"to": Web3.to_checksum_address(target), "data": HexStr("0x" + data.hex())})
             )
 
     def send(self, raw: bytes) -> Sent:

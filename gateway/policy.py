@@ -128,18 +128,12 @@ def check(raw: bytes, *, chain_id: int, token: str, escrow: str, limits: Limits)
     """
     found = _read(raw)
     if found.chain_id != chain_id:
-        raise Refusal(
-            422, Code.WRONG_CHAIN, f"signed for chain {found.chain_id}; this gateway serves {chain_id}"
-        )
+        raise Refusal(422, Code.WRONG_CHAIN, f"signed for chain {found.chain_id}; this gateway serves {chain_id}")
     if not found.to:
-        raise Refusal(
-            422, Code.FOREIGN_TARGET, "it creates a contract; only calls of the iDML contracts are relayed"
-        )
+        raise Refusal(422, Code.FOREIGN_TARGET, "it creates a contract; only calls of the iDML contracts are relayed")
     target = to_checksum_address(found.to)
     if target not in (token, escrow):
-        raise Refusal(
-            422, Code.FOREIGN_TARGET, f"to {target}; allowed are the escrow {escrow} and the token {token}"
-        )
+        raise Refusal(422, Code.FOREIGN_TARGET, f"to {target}; allowed are the escrow {escrow} and the token {token}")
     _check_caps(found, limits)
     call = _call(found.data)
     _check_call(call, target=target, token=token, escrow=escrow, value_wei=found.value_wei)
@@ -165,9 +159,7 @@ def _read(raw: bytes) -> _Transaction:
     if bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(members) != raw:
         raise _malformed("the bytes are not the canonical encoding of their content")
     number = {
-        name: int.from_bytes(member)
-        for (name, _), member in zip(_FIELDS, members, strict=True)
-        if name not in _PLAIN
+        name: int.from_bytes(member) for (name, _), member in zip(_FIELDS, members, strict=True) if name not in _PLAIN
     }
     if number["nonce"] > _MAX_NONCE:
         raise _malformed(f"nonce {number['nonce']} is above {_MAX_NONCE}")
@@ -234,18 +226,12 @@ def _check_call(call: Call, *, target: str, token: str, escrow: str, value_wei: 
             f"{name} is for the contracts' owner, who sends it to a node: it is not relayed",
         )
     if isinstance(call, _UNNEEDED_CALLS):
-        raise Refusal(
-            422, Code.UNKNOWN_CALL, f"no device has to send {name}: send it to a node, it is not relayed"
-        )
+        raise Refusal(422, Code.UNKNOWN_CALL, f"no device has to send {name}: send it to a node, it is not relayed")
     expected, called = (token, "token") if isinstance(call, _TOKEN_CALLS) else (escrow, "escrow")
     if target != expected:
-        raise Refusal(
-            422, Code.UNKNOWN_CALL, f"{name} is a function of the {called} {expected}, not of {target}"
-        )
+        raise Refusal(422, Code.UNKNOWN_CALL, f"{name} is a function of the {called} {expected}, not of {target}")
     if isinstance(call, Approve) and call.spender != escrow:
-        raise Refusal(
-            422, Code.UNKNOWN_CALL, f"approve is relayed for the escrow {escrow} only, not {call.spender}"
-        )
+        raise Refusal(422, Code.UNKNOWN_CALL, f"approve is relayed for the escrow {escrow} only, not {call.spender}")
     if value_wei and not isinstance(call, Buy):
         raise Refusal(422, Code.VALUE_ABOVE_CAP, f"sends {value_wei} wei, but {name} takes none")
 

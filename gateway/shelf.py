@@ -49,9 +49,7 @@ class Shelf:
         """Return the file of `digest`. Raises `Refusal` 404 if there is none."""
         path = self._path(digest)
         if not path.is_file():
-            raise Refusal(
-                404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True
-            )
+            raise Refusal(404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True)
         return path
 
     def _path(self, digest: str) -> Path:

@@ -193,9 +193,7 @@ class Store:
                 )
             ).scalar()
             if holder is not None:
-                raise Refusal(
-                    409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}"
-                )
+                raise Refusal(409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}")
             row = {
                 "id": key,
                 "sender": checked.sender,
@@ -313,9 +311,7 @@ class Store:
             for one in mined:
                 _mine(db, one, block.number)
             for encounter, value in terms.items():
-                known = db.execute(
-                    sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)
-                ).first()
+                known = db.execute(sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)).first()
                 if known is None:
                     db.execute(sa.insert(_terms).values(encounter=encounter, terms=json.dumps(value)))
             for event in events:
@@ -333,9 +329,7 @@ class Store:
         """Forget every block above `last_good`: its events go, its submissions are broadcast again."""
         with self._write() as db:
             dropped = db.execute(
-                sa.select(_submissions).where(
-                    _submissions.c.block > last_good, _submissions.c.state == State.INCLUDED
-                )
+                sa.select(_submissions).where(_submissions.c.block > last_good, _submissions.c.state == State.INCLUDED)
             ).mappings()
             for row in dropped.all():
                 db.execute(
@@ -351,9 +345,7 @@ class Store:
                 )
             db.execute(sa.delete(_events).where(_events.c.block > last_good))
             db.execute(sa.delete(_votings).where(_votings.c.block > last_good))
-            db.execute(
-                sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None)
-            )
+            db.execute(sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None))
             db.execute(sa.delete(_blocks).where(_blocks.c.number > last_good))
 
     def terms(self, encounter: str) -> dict[str, Any] | None:
@@ -364,15 +356,11 @@ class Store:
 
     def encounter_events(self, encounter: str) -> list[EventRow]:
         """Return an encounter's events, oldest first."""
-        return self._rows(
-            sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number)
-        )
+        return self._rows(sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number))
 
     def events_after(self, number: int, *, limit: int) -> list[EventRow]:
         """Return the feed after `number`, oldest first."""
-        return self._rows(
-            sa.select(_events).where(_events.c.number > number).order_by(_events.c.number).limit(limit)
-        )
+        return self._rows(sa.select(_events).where(_events.c.number > number).order_by(_events.c.number).limit(limit))
 
     def latest(self, name: str, *, account: str | None = None) -> list[EventRow]:
         """Return the events of one name, about `account` if given, oldest first."""
@@ -395,9 +383,7 @@ class Store:
     def counts(self) -> dict[str, int]:
         """Return how many submissions stand in each state."""
         with self._read() as db:
-            rows = db.execute(
-                sa.select(_submissions.c.state, sa.func.count()).group_by(_submissions.c.state)
-            ).all()
+            rows = db.execute(sa.select(_submissions.c.state, sa.func.count()).group_by(_submissions.c.state)).all()
         return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
 
     def _rows(self, query: sa.Select[Any]) -> list[EventRow]:
@@ -465,16 +451,10 @@ def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
     )
     if event.name == "VotingStarted":
         db.execute(
-            sa.insert(_votings).values(
-                encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"]
-            )
+            sa.insert(_votings).values(encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"])
         )
     elif event.name == "Settled":
-        db.execute(
-            sa.update(_votings)
-            .where(_votings.c.encounter == event.encounter)
-            .values(closed_block=block.number)
-        )
+        db.execute(sa.update(_votings).where(_votings.c.encounter == event.encounter).values(closed_block=block.number))
 
 
 def _submission(row: RowMapping) -> Submission:
@@ -501,9 +481,7 @@ def _faults() -> Iterator[None]:
     except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError):
         raise  # our own fault, not the database's
     except sa.exc.DBAPIError as error:
-        raise StoreUnavailable(
-            f"the database did not answer or did not take a write: {error.orig}"
-        ) from error
+        raise StoreUnavailable(f"the database did not answer or did not take a write: {error.orig}") from error
     except sa.exc.TimeoutError as error:
         raise StoreUnavailable("the database is busy: no connection became free") from error
 

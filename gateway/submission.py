@@ -6,6 +6,7 @@ says. The only arrow back is INCLUDED -> BROADCAST, when the block that held it 
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -76,7 +77,7 @@ TRANSITIONS: Final = MappingProxyType(
 )
 
 
-class ImpossibleTransition(Exception):  # noqa: N818  (as in errors.py)
+class ImpossibleTransition(Exception):
     """Our own fault: something was seen in a state in which it cannot happen."""
 
 
@@ -85,9 +86,7 @@ def after(state: State, happening: Happening) -> State:
     try:
         return TRANSITIONS[state][happening]
     except KeyError:
-        raise ImpossibleTransition(
-            f"{happening.value!r} cannot happen to a submission that is {state.value}"
-        ) from None
+        raise ImpossibleTransition(f"{happening.value!r} cannot happen to a submission that is {state.value}") from None
 
 
 def diagram() -> str:
@@ -98,3 +97,16 @@ def diagram() -> str:
         if state in TERMINAL:
             lines.append(f"    {state.value} --> [*]")
     return "\n".join(lines) + "\n"
+
+
+def document() -> str:
+    """Return the text of `submission.md`, printed by `python -m gateway.submission`."""
+    return (
+        "# The life of a submission\n\n"
+        "Generated from `submission.py` by `python -m gateway.submission`; a test keeps it fresh.\n\n"
+        f"```mermaid\n{diagram()}```\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -79,7 +79,7 @@ def encounter_view(encounter: str, terms: Json | None, rows: Iterable[EventRow])
     return view
 
 
-def _step(view: Json, terms: Json | None, row: EventRow) -> Json:  # noqa: PLR0911 - one line per event
+def _step(view: Json, terms: Json | None, row: EventRow) -> Json:
     args = row.args
     match row.name:
         case "CheckedIn":

@@ -96,9 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluating = commands.add_parser("evaluate", help="measure a snapshot on test images")
     evaluating.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="file, packed or not")
     evaluating.add_argument("--dataset", required=True, metavar="NAME", help="a name, or folder:PATH")
-    evaluating.add_argument(
-        "--batch-size", type=_classes, default=BATCH_SIZE, help="images per run (default: 100)"
-    )
+    evaluating.add_argument("--batch-size", type=_classes, default=BATCH_SIZE, help="images per run (default: 100)")
     evaluating.set_defaults(command=_evaluate)
 
     for with_data in (fetching, listing, evaluating):

@@ -33,9 +33,7 @@ def cifar_files(archive: Path, expected_sha256: str = ARCHIVE_SHA256) -> dict[st
     """
     check_sha256(archive, expected_sha256, "remove it, and fetch cifar-10 again")
     with tarfile.open(archive) as opened:
-        parts = [
-            _joined([_member(opened, name) for name in names]) for names in (TRAIN_BATCHES, TEST_BATCHES)
-        ]
+        parts = [_joined([_member(opened, name) for name in names]) for names in (TRAIN_BATCHES, TEST_BATCHES)]
     values = [part for images_and_labels in parts for part in images_and_labels]
     return {file: idx_bytes(array) for file, array in zip(CIFAR_10_FILES, values, strict=True)}
 
@@ -49,9 +47,7 @@ def read_batch(
         images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
         labels = np.asarray(batch[b"labels"], np.uint8)
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetCorrupt(
-            f"a batch of CIFAR-10 is not as published ({error}); fetch cifar-10 again"
-        ) from error
+        raise DatasetCorrupt(f"a batch of CIFAR-10 is not as published ({error}); fetch cifar-10 again") from error
     return images, labels
 
 

@@ -86,10 +86,7 @@ def build(arch: Architecture, seed: int | None = None) -> nn.Module:
 def state_to_weights(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """Return a copy of the state of `module` as float32 arrays in C order, sorted by name."""
     state = module.state_dict()
-    return {
-        name: np.array(state[name].detach().cpu().numpy(), dtype=np.float32, order="C")
-        for name in sorted(state)
-    }
+    return {name: np.array(state[name].detach().cpu().numpy(), dtype=np.float32, order="C") for name in sorted(state)}
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -98,9 +95,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, npt.NDArray[np.float32
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise WeightsDiffer(
-            f"these weights are not of this network: {' '.join(str(error).split())}"
-        ) from error
+        raise WeightsDiffer(f"these weights are not of this network: {' '.join(str(error).split())}") from error
 
 
 def _network(input_shape: tuple[int, int, int], classes: int, width: int, shortcuts: int) -> nn.Module:

@@ -120,9 +120,7 @@ def verified_folder(name: str, root: Path) -> Path:
     files = FASHION_MNIST_SHA256 if name == FASHION_MNIST else dict.fromkeys((*CIFAR_10_FILES, CHECKSUMS), "")
     for file in files:
         if not (folder / file).is_file():
-            raise DatasetMissing(
-                f"{name} is not in {root} ({file} is missing); get it with: {retry(name, root)}"
-            )
+            raise DatasetMissing(f"{name} is not in {root} ({file} is missing); get it with: {retry(name, root)}")
     if name == CIFAR_10:
         files = _recorded_checksums(folder, retry(name, root))
     for file, expected in files.items():
@@ -187,6 +185,4 @@ def _recorded_checksums(folder: Path, command: str) -> dict[str, str]:
         recorded = json.loads((folder / CHECKSUMS).read_text())
         return {file: str(recorded[file]) for file in CIFAR_10_FILES}
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetCorrupt(
-            f"{folder / CHECKSUMS} is damaged; remove {folder} and run: {command}"
-        ) from error
+        raise DatasetCorrupt(f"{folder / CHECKSUMS} is damaged; remove {folder} and run: {command}") from error

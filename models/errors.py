@@ -22,19 +22,19 @@ class ModelsError(Exception):
     """Any expected failure of this package; its text is one line for the operator."""
 
 
-class UnknownArchitecture(ModelsError):  # noqa: N818 - named for what it says
+class UnknownArchitecture(ModelsError):
     """No graph is known under this name."""
 
 
-class UnknownDataset(ModelsError):  # noqa: N818
+class UnknownDataset(ModelsError):
     """No data source is known under this name."""
 
 
-class ArchitectureDamaged(ModelsError):  # noqa: N818
+class ArchitectureDamaged(ModelsError):
     """A graph file and the description beside it disagree."""
 
 
-class ExportFailed(ModelsError):  # noqa: N818
+class ExportFailed(ModelsError):
     """The exported graph does not hold exactly the tensors of the network."""
 
 
@@ -58,7 +58,7 @@ class SnapshotFault(StrEnum):
     OUT_OF_RANGE = "out of range"
 
 
-class MalformedSnapshot(ModelsError):  # noqa: N818
+class MalformedSnapshot(ModelsError):
     """Bytes or weights that are not a snapshot of the architecture at hand.
 
     A peer that sends one is at fault: drop the snapshot, never repair it.
@@ -69,21 +69,21 @@ class MalformedSnapshot(ModelsError):  # noqa: N818
         self.reason = reason
 
 
-class WeightsDiffer(ModelsError):  # noqa: N818
+class WeightsDiffer(ModelsError):
     """Two sets of weights whose names or shapes differ."""
 
 
-class PartitionImpossible(ModelsError):  # noqa: N818
+class PartitionImpossible(ModelsError):
     """There is not enough data to share it out as asked."""
 
 
-class DatasetMissing(ModelsError):  # noqa: N818
+class DatasetMissing(ModelsError):
     """The data is not on this machine and could not be fetched."""
 
 
-class DatasetCorrupt(ModelsError):  # noqa: N818
+class DatasetCorrupt(ModelsError):
     """A file of a dataset is not what it should be."""
 
 
-class BadInput(ModelsError):  # noqa: N818
+class BadInput(ModelsError):
     """Something given on the command line cannot be read, or does not fit the rest."""

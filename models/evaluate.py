@@ -78,9 +78,7 @@ class Evaluator:
     ) -> npt.NDArray[np.float32]:
         """Return the network's output (N, classes); errors as `accuracy`."""
         if images.dtype != np.uint8 or images.shape[1:] != self._arch.input_shape:
-            raise ValueError(
-                f"images are {images.dtype} {images.shape[1:]}, expected uint8 {self._arch.input_shape}"
-            )
+            raise ValueError(f"images are {images.dtype} {images.shape[1:]}, expected uint8 {self._arch.input_shape}")
         check_weights(weights, self._arch)
         logits = np.empty((len(images), self._arch.classes), np.float32)
         # The runtime reads the arrays where they lie, so they must outlive the session.
@@ -100,7 +98,5 @@ class Evaluator:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         names = list(weights)
-        options.add_external_initializers(
-            names, [ort.OrtValue.ortvalue_from_numpy(weights[name]) for name in names]
-        )
+        options.add_external_initializers(names, [ort.OrtValue.ortvalue_from_numpy(weights[name]) for name in names])
         return ort.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])

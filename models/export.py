@@ -114,19 +114,14 @@ def _traced(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
 
 
 def _check_initializers(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], family: str) -> None:
-    found = {
-        initializer.name.removeprefix(PREFIX): tuple(initializer.dims)
-        for initializer in model.graph.initializer
-    }
+    found = {initializer.name.removeprefix(PREFIX): tuple(initializer.dims) for initializer in model.graph.initializer}
     if found != shapes:
         odd = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
         raise ExportFailed(f"the exported graph of {family} differs from its state in {', '.join(odd)}")
 
 
 def _canonical(model: onnx.ModelProto, input_shape: tuple[int, int, int], classes: int) -> onnx.ModelProto:
-    names = {
-        initializer.name: initializer.name.removeprefix(PREFIX) for initializer in model.graph.initializer
-    }
+    names = {initializer.name: initializer.name.removeprefix(PREFIX) for initializer in model.graph.initializer}
     names |= {INPUT: INPUT, OUTPUT: OUTPUT, "": ""}
     nodes = []
     for node in model.graph.node:

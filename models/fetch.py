@@ -46,7 +46,7 @@ SOCKET_TIMEOUT_S = 30
 CIFAR_10_ARCHIVE = "cifar-10-python.tar.gz"
 
 
-class _Unavailable(Exception):  # noqa: N818 - one source that did not work; the next one is tried
+class _Unavailable(Exception):
     pass
 
 
@@ -85,9 +85,7 @@ def _fetch_missing(name: str, root: Path, progress: Progress) -> None:
                 continue
             _install(name, files, folder_of(name, root))
             return
-    raise DatasetMissing(
-        f"cannot get {name}. Tried " + "; ".join(failures) + f". Try again with: {retry(name, root)}"
-    )
+    raise DatasetMissing(f"cannot get {name}. Tried " + "; ".join(failures) + f". Try again with: {retry(name, root)}")
 
 
 def _check(name: str, files: Path) -> None:
@@ -150,7 +148,7 @@ def _debian_package(scratch: Path, progress: Progress) -> Path:
 
 def _run(command: list[str], folder: Path) -> None:
     try:
-        subprocess.run(  # noqa: S603 - fixed commands of the system
+        subprocess.run(
             command,
             cwd=folder,
             check=True,

@@ -46,9 +46,7 @@ def _classes(part: Path) -> list[str]:
         raise DatasetMissing(f"no folder {part}: put images into {part}/CLASS/")
     classes = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and any(_files(entry)))
     if not classes:
-        raise DatasetMissing(
-            f"no images in {part}: put {', '.join(sorted(SUFFIXES))} files into {part}/CLASS/"
-        )
+        raise DatasetMissing(f"no images in {part}: put {', '.join(sorted(SUFFIXES))} files into {part}/CLASS/")
     if len(classes) > MAX_CLASSES:
         raise DatasetCorrupt(f"{part} has {len(classes)} class folders, at most {MAX_CLASSES} are possible")
     return classes
@@ -88,9 +86,7 @@ def _read(file: Path, first: Path, target: Images) -> None:
                     f"bring all images to one size of at most {MAX_SIDE_PIXELS} a side"
                 )
             if channels == 1 and image.mode not in ("L", "1"):
-                raise DatasetCorrupt(
-                    f"{file} has colours and {first} is grey: bring all images to one of both"
-                )
+                raise DatasetCorrupt(f"{file} has colours and {first} is grey: bring all images to one of both")
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise DatasetCorrupt(f"{file} cannot be read as an image: replace or remove it") from error

@@ -35,9 +35,7 @@ def mean(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _weighted(a, 1, b, 1)
 
 
-def age_weighted(
-    a: Mapping[str, Tensor], age_a: int, b: Mapping[str, Tensor], age_b: int
-) -> dict[str, Tensor]:
+def age_weighted(a: Mapping[str, Tensor], age_a: int, b: Mapping[str, Tensor], age_b: int) -> dict[str, Tensor]:
     """Return (age_a * a + age_b * b) / (age_a + age_b); ages count training steps, two zeros give the mean.
 
     Raises WeightsDiffer as `mean` does, ValueError for an age outside 0 to `MAX_AGE`.
@@ -61,9 +59,7 @@ def limited(
     return {name: longer_trained[name].copy() for name in sorted(longer_trained)}
 
 
-def merge(
-    kind: Merge, a: Mapping[str, Tensor], age_a: int, b: Mapping[str, Tensor], age_b: int
-) -> dict[str, Tensor]:
+def merge(kind: Merge, a: Mapping[str, Tensor], age_a: int, b: Mapping[str, Tensor], age_b: int) -> dict[str, Tensor]:
     """Return the merge of `a` and `b` by the rule `kind`; errors as the rule's own function."""
     rules: dict[Merge, Callable[[], dict[str, Tensor]]] = {
         Merge.MEAN: lambda: mean(a, b),
@@ -73,9 +69,7 @@ def merge(
     return rules[kind]()
 
 
-def _weighted(
-    a: Mapping[str, Tensor], share_a: int, b: Mapping[str, Tensor], share_b: int
-) -> dict[str, Tensor]:
+def _weighted(a: Mapping[str, Tensor], share_a: int, b: Mapping[str, Tensor], share_b: int) -> dict[str, Tensor]:
     _check_same(a, b)
     total = float(share_a + share_b)
     merged: dict[str, Tensor] = {}
@@ -89,9 +83,7 @@ def _check_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
     shapes_a = {name: tensor.shape for name, tensor in a.items()}
     shapes_b = {name: tensor.shape for name, tensor in b.items()}
     if shapes_a != shapes_b:
-        differing = sorted(
-            name for name in {*shapes_a, *shapes_b} if shapes_a.get(name) != shapes_b.get(name)
-        )
+        differing = sorted(name for name in {*shapes_a, *shapes_b} if shapes_a.get(name) != shapes_b.get(name))
         raise WeightsDiffer(f"cannot merge weights of different networks: {', '.join(differing)} differ")
 
 

@@ -68,9 +68,7 @@ def architecture_name(family: str, input_shape: tuple[int, int, int], classes: i
     return f"{family}-{height}x{width}x{channels}{suffix}"
 
 
-def architecture(
-    family: str, input_shape: tuple[int, int, int], classes: int = DEFAULT_CLASSES
-) -> Architecture:
+def architecture(family: str, input_shape: tuple[int, int, int], classes: int = DEFAULT_CLASSES) -> Architecture:
     """Return the architecture of `family` for images of `input_shape` (channels, height, width).
 
     Raises UnknownArchitecture, or ArchitectureDamaged if its files disagree.
@@ -87,8 +85,7 @@ def named(name: str) -> Architecture:
                 return _read(description)
     known = ", ".join(found.name for found in architectures())
     raise UnknownArchitecture(
-        f"no architecture {name!r} (known: {known}); "
-        f"export your own with: idml-models export FAMILY --input CxHxW"
+        f"no architecture {name!r} (known: {known}); export your own with: idml-models export FAMILY --input CxHxW"
     )
 
 
@@ -156,14 +153,10 @@ def _read(description: Path) -> Architecture:
             digest=bytes.fromhex(fields["graph_sha256"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArchitectureDamaged(
-            f"{description} is no description of a graph ({error}); {_cure(graph)}"
-        ) from error
+        raise ArchitectureDamaged(f"{description} is no description of a graph ({error}); {_cure(graph)}") from error
     read_graph(found)
     if found.name != description.stem or fields["format"] != DESCRIPTION_FORMAT:
-        raise ArchitectureDamaged(
-            f"{description} describes {found.name!r} in another format or place; {_cure(graph)}"
-        )
+        raise ArchitectureDamaged(f"{description} describes {found.name!r} in another format or place; {_cure(graph)}")
     return found
 
 

@@ -132,13 +132,9 @@ def size_bytes(arch: Architecture, codec: Codec) -> int:
 @lru_cache(maxsize=64)
 def header(arch: Architecture, codec: Codec) -> bytes:
     """Return the first bytes, length included, of every snapshot of `arch` under `codec`."""
-    entries: dict[str, object] = {
-        "__metadata__": {"architecture": arch.name, "codec": codec.value, "format": FORMAT}
-    }
+    entries: dict[str, object] = {"__metadata__": {"architecture": arch.name, "codec": codec.value, "format": FORMAT}}
     offset = 0
-    layout = [
-        (spec.name, _SAFETENSORS_DTYPES[codec], spec.shape, _DTYPES[codec].itemsize) for spec in arch.tensors
-    ]
+    layout = [(spec.name, _SAFETENSORS_DTYPES[codec], spec.shape, _DTYPES[codec].itemsize) for spec in arch.tensors]
     if codec is Codec.INT8:
         layout.append((SCALES, "F32", (len(arch.tensors),), 4))
     for name, dtype, shape, item_bytes in layout:
@@ -190,9 +186,7 @@ def _check_tensor(tensor: npt.NDArray[np.float32], spec: TensorSpec) -> None:
     if tensor.dtype != np.float32:
         raise MalformedSnapshot(SnapshotFault.WRONG_DTYPE, f"{spec.name} is {tensor.dtype}, expected float32")
     if tensor.shape != spec.shape:
-        raise MalformedSnapshot(
-            SnapshotFault.WRONG_SHAPE, f"{spec.name} is {tensor.shape}, expected {spec.shape}"
-        )
+        raise MalformedSnapshot(SnapshotFault.WRONG_SHAPE, f"{spec.name} is {tensor.shape}, expected {spec.shape}")
     if not np.isfinite(tensor).all():
         raise MalformedSnapshot(SnapshotFault.NOT_FINITE, spec.name)
     if tensor.size and float(np.abs(tensor).max()) > MAX_MAGNITUDE:

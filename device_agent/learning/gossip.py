@@ -6,11 +6,10 @@ snapshots computes the same bytes.
 
 from __future__ import annotations
 
+from device_agent.learning import Model, Trainer
 from models.merge import Merge, merge
 from models.registry import Architecture
 from models.snapshot import Codec, decode, encode
-
-from device_agent.learning import Model, Trainer
 
 
 class Gossip:

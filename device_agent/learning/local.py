@@ -11,13 +11,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from device_agent.errors import WorkerDied
+from device_agent.learning import Assessment, Model
+from device_agent.learning.worker import (
+    Answer,
+    Failed,
+    LocalData,
+    Measured,
+    MeasureTask,
+    Task,
+    Trained,
+    TrainTask,
+)
 from models.errors import MalformedSnapshot, SnapshotFault
 from models.registry import Architecture
 from models.snapshot import Codec
-
-from device_agent.errors import WorkerDied
-from device_agent.learning import Assessment, Model
-from device_agent.learning.worker import Answer, Failed, LocalData, Measured, MeasureTask, Task, Trained, TrainTask
 
 
 class Process(Protocol):
@@ -108,9 +116,7 @@ class LocalAssessor:
 
     async def assess(self, previous: bytes, updated: bytes) -> Assessment:
         """See `device_agent.learning.Assessor`."""
-        task = MeasureTask(
-            architecture=self._architecture.name, snapshots=(previous, updated), data=self._data
-        )
+        task = MeasureTask(architecture=self._architecture.name, snapshots=(previous, updated), data=self._data)
         answer = await self._wait(self._process, self._process.give(task), 2 * len(self._data.rows))
         if not isinstance(answer, Measured):
             raise _failure(answer)

@@ -20,7 +20,7 @@ class OppCL:
         self._max_rounds = max_rounds
         self._own_steps = own_steps
 
-    async def contribute(self, previous: Model, own: Model) -> Model:  # noqa: ARG002 - the Neighbor's data is what it gives
+    async def contribute(self, previous: Model, own: Model) -> Model:
         """Train the Learner's model on this device's data."""
         return await self._trainer.train(previous, steps=self._max_rounds)
 

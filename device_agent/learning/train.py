@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from models.data import Images, Labels, normalise
 from torch import nn
 from torch.nn import functional
+
+from models.data import Images, Labels, normalise
 
 
 def train(

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from device_agent.errors import WorkerDied
 from models.data import Dataset, Labels, load
 from models.errors import MalformedSnapshot, ModelsError
 from models.evaluate import Evaluator
 from models.partition import flip_labels
 from models.registry import Architecture, named
 from models.snapshot import Codec, decode, encode
-
-from device_agent.errors import WorkerDied
 
 
 class Kind(Enum):
@@ -234,9 +234,9 @@ class _Training:
 
     def do(self, task: Task) -> Answer:
         import torch  # noqa: PLC0415 - see the class
-        from models.cnn import build, load_weights, state_to_weights  # noqa: PLC0415
 
         from device_agent.learning.train import train  # noqa: PLC0415
+        from models.cnn import build, load_weights, state_to_weights  # noqa: PLC0415
 
         torch.set_num_threads(1)
         arch = named(task.architecture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ def _read(path: Path) -> list[tuple[float, int, int]]:
         fields = line.split()
         try:
             t, i, j = float(fields[0]), int(fields[1]), int(fields[2])
+            if not math.isfinite(t):
+                raise ValueError("no time")
         except (ValueError, IndexError):
             raise ConfigError(f'{path}:{number}: {line[:60]!r} is not "t i j"') from None
         if i != j:

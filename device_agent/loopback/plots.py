@@ -107,9 +107,7 @@ def stake_plot(lines: Sequence[Line], min_stake: float, dropped: Mapping[str, in
         axes.axhline(min_stake, color=BAD, linewidth=1.4, linestyle=(0, (1, 1.5)), label="minimum stake")
         for number, (device, block) in enumerate(sorted(dropped.items(), key=lambda one: (one[1], one[0]))):
             label = "falls out" if number == 0 else None
-            axes.plot(
-                [block], [min_stake], linestyle="none", marker="X", color=BAD, markersize=8, label=label
-            )
+            axes.plot([block], [min_stake], linestyle="none", marker="X", color=BAD, markersize=8, label=label)
             if number < _MOST_NAMES:
                 axes.annotate(
                     device, (block, min_stake), xytext=(0, -14 - 11 * number), textcoords="offset points",
@@ -193,9 +191,7 @@ def _draw_groups(axes: Axes, lines: Sequence[Line], *, end: int | None, steps: b
         group = [one for one in lines if one.honest is honest and one.at]
         if not group:
             continue
-        places = _thinned(
-            sorted({at for one in group for at in one.at} | ({end} if end is not None else set()))
-        )
+        places = _thinned(sorted({at for one in group for at in one.at} | ({end} if end is not None else set())))
         curves = [[_value_at(one, at) * scale for at in places] for one in group]
         if len(group) > _MOST_LINES:
             low = [min(column) for column in zip(*curves, strict=True)]
@@ -211,9 +207,7 @@ def _draw_groups(axes: Axes, lines: Sequence[Line], *, end: int | None, steps: b
                     label=f"{name}, each" if number == 0 else None,
                 )  # fmt: skip
         mean = [fmean(column) for column in zip(*curves, strict=True)]
-        axes.plot(
-            places, mean, color=color, linewidth=2.6, linestyle=dash, drawstyle=style, label=f"{name}, mean"
-        )
+        axes.plot(places, mean, color=color, linewidth=2.6, linestyle=dash, drawstyle=style, label=f"{name}, mean")
         ends.append((mean[-1], places[-1], color))
     apart = len(ends) == 2 and abs(ends[0][0] - ends[1][0]) < 0.07 * max(
         100 if scale == 100 else 0, *(end[0] for end in ends)

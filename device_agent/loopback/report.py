@@ -177,9 +177,7 @@ def _plots(summary: Json, record: Json) -> list[Json]:
                 "stake",
                 "Stake",
                 "Free and locked stake. Below the minimum a device takes no role any more.",
-                stake_plot(
-                    stakes, _tokens(record["min_stake"]), dropped(stakes, _tokens(record["min_stake"]))
-                ),
+                stake_plot(stakes, _tokens(record["min_stake"]), dropped(stakes, _tokens(record["min_stake"]))),
             ),
             ("balance", "Balances", "All that a device owns.", balance_plot(_balances(record, "all"))),
         ]

@@ -157,9 +157,7 @@ def _locked(path: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise RunExists(
-            f"a run is under way in {path}: wait for it, or choose another folder with --out"
-        ) from None
+        raise RunExists(f"a run is under way in {path}: wait for it, or choose another folder with --out") from None
     return lock
 
 

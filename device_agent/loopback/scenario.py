@@ -6,15 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
 from contracts.chain import PROFILES
+from device_agent.config import read_toml
+from device_agent.errors import ConfigError
 from models.data import FOLDER_PREFIX, known_datasets
 from models.merge import Merge
 from models.registry import families
 from models.snapshot import Codec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-from device_agent.config import read_toml
-from device_agent.errors import ConfigError
 
 TOKEN = 10**18
 """Token base units in one token."""
@@ -119,8 +119,9 @@ class Contacts(_Part):
     mean_contact_s: float = Field(default=120.0, gt=0)
     min_contact_s: float = Field(default=40.0, gt=0)
     file: Path | None = Field(default=None, strict=False)
-    merge_gap_s: float = Field(default=20.0, gt=0)
-    """Sightings of a trace this far apart are still one contact: a choice that changes results, so it is visible."""
+    merge_gap_s: float = Field(default=20.0, ge=20)
+    """Sightings of a trace this far apart are still one contact: a choice that changes results, so it is visible.
+    At least the 20 s that a sighting stands for, or a contact would begin before the one before it is over."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -16,21 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from eth_hash.auto import keccak
+
 from contracts.chain import PROFILES
 from contracts.deploy import Deployment, EscrowSettings, deploy_local, reader
 from contracts.localchain import LocalChain, open_chain
 from contracts.settlement import ParameterSet
-from eth_hash.auto import keccak
-from gateway.app import create_app
-from gateway.config import Limits
-from gateway.node import Node
-from gateway.shelf import Shelf
-from gateway.store import Store
-from gateway.worker import Worker
-from models.data import Dataset, load
-from models.partition import dirichlet, iid, label_shards
-from models.registry import Architecture, architecture
-
 from device_agent.agent import Agent
 from device_agent.errors import ConfigError, WorkerDied
 from device_agent.gateway import GatewayClient
@@ -50,6 +41,15 @@ from device_agent.loopback.scenario import TOKEN, Scenario
 from device_agent.loopback.world import Air, InProcessTransport, World, wait_virtually
 from device_agent.radio import PeerId
 from device_agent.settings import Settings
+from gateway.app import create_app
+from gateway.config import Limits
+from gateway.node import Node
+from gateway.shelf import Shelf
+from gateway.store import Store
+from gateway.worker import Worker
+from models.data import Dataset, load
+from models.partition import dirichlet, iid, label_shards
+from models.registry import Architecture, architecture
 
 GENESIS_TIME_S = 1_767_225_600
 """2026-01-01 00:00 UTC, when every simulated world begins."""
@@ -144,14 +144,10 @@ def simulate(
     rows = spread(scenario, dataset)
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner(loop_factory=VirtualLoop))
-        chain = stack.enter_context(
-            open_chain(chain_kind or scenario.chain.kind, genesis_time_s=GENESIS_TIME_S)
-        )
+        chain = stack.enter_context(open_chain(chain_kind or scenario.chain.kind, genesis_time_s=GENESIS_TIME_S))
         children = _Children()
         stack.callback(children.close)
-        seen = runner.run(
-            _live(scenario, dataset, arch, rows, chain, children, out, data_root, stack, progress)
-        )
+        seen = runner.run(_live(scenario, dataset, arch, rows, chain, children, out, data_root, stack, progress))
         seen.wall_s = time.monotonic() - started_s
         seen.log.flush()
         yield seen
@@ -210,9 +206,7 @@ async def _live(
     bank = Bank(reader(chain.web3, deployment), list(seen.addresses.values()))
 
     fresh = children.training.answer(
-        children.training.give(
-            FreshTask(architecture=arch.name, codec=scenario.learning.codec, seed=scenario.seed)
-        )
+        children.training.give(FreshTask(architecture=arch.name, codec=scenario.learning.codec, seed=scenario.seed))
     )
     if not isinstance(fresh, Trained):
         raise WorkerDied(f"no initial model could be made: {fresh}")
@@ -223,7 +217,7 @@ async def _live(
         devices.append(
             await _device(
                 scenario, dataset, arch, rows[number], children, world, client, clock, out, data_root,
-                name=name, identity=identity, honest=seen.honest[name],
+                device=name, identity=identity, honest=seen.honest[name],
                 validator=scenario.devices.validators is None or number < scenario.devices.validators,
                 # Nodes order transactions by price, and equal ones each in its own way: so none are equal.
                 extra_tip_wei=len(names) - number,
@@ -234,7 +228,7 @@ async def _live(
     contacts = _contacts(scenario)
     blocks = _Blocks(scenario, chain, worker, store, bank, clock, seen, shelf, progress)
 
-    lives = [asyncio.ensure_future(one.agent.run()) for one in devices]
+    lives: list[asyncio.Future[Any]] = [asyncio.ensure_future(one.agent.run()) for one in devices]
     lives += [asyncio.ensure_future(world.play(contacts, names)), asyncio.ensure_future(blocks.run())]
     over = asyncio.ensure_future(_until_over(scenario, devices, seen, contacts))
     try:
@@ -297,7 +291,7 @@ async def _device(
     out: Path,
     data_root: Path | None,
     *,
-    name: PeerId,
+    device: PeerId,
     identity: Identity,
     honest: bool,
     validator: bool,
@@ -326,29 +320,27 @@ async def _device(
     if learning.algorithm == "oppcl":
         adapter = OppCL(trainer, max_rounds=learning.max_rounds, own_steps=learning.own_steps)
     else:
-        adapter = Gossip(
-            trainer, arch, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps
-        )
+        adapter = Gossip(trainer, arch, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps)
     initial = await trainer.train(blank, steps=learning.warmup_steps) if learning.warmup_steps else blank
-    seen.started_models[name] = initial.digest
-    seen.adopted.append((0.0, name, initial.digest))
+    seen.started_models[device] = initial.digest
+    seen.adopted.append((0.0, device, initial.digest))
     seen.referee.ask(initial.digest, initial.data)
-    folder = out / "devices" / name
+    folder = out / "devices" / device
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.sqlite")
-    secrets = random.Random(_secret(scenario, "secrets", name))  # noqa: S311 - a simulation must be repeatable
+    secrets = random.Random(_secret(scenario, "secrets", device))  # noqa: S311 - a simulation must be repeatable
     box: list[Agent] = []
 
-    def observe(event: str, **fields: object) -> None:
-        seen.log.write(name, event, **fields)
-        if event == "adopted" and box:
+    def observe(name: str, **fields: object) -> None:
+        seen.log.write(device, name, **fields)
+        if name == "adopted" and box:
             model = box[0].model
-            seen.adopted.append((clock.monotonic_s(), name, model.digest))
+            seen.adopted.append((clock.monotonic_s(), device, model.digest))
             seen.referee.ask(model.digest, model.data)
 
     agent = Agent(
-        radios=[world.radios[name]],
-        link=world.links[name],
+        radios=[world.radios[device]],
+        link=world.links[device],
         adapter=adapter,
         assessor=LocalAssessor(
             children.validation,
@@ -377,7 +369,7 @@ async def _device(
         observe=observe,
     )
     box.append(agent)
-    return Device(name=name, honest=honest, agent=agent, journal=journal)
+    return Device(name=device, honest=honest, agent=agent, journal=journal)
 
 
 class _Blocks:
@@ -447,18 +439,16 @@ class _Blocks:
         self._seen.log.flush()
 
 
-async def _until_over(
-    scenario: Scenario, devices: list[Device], seen: Seen, contacts: list[Contact]
-) -> bool:
+async def _until_over(scenario: Scenario, devices: list[Device], seen: Seen, contacts: list[Contact]) -> bool:
     """Wait for the scenario's end: enough encounters, and all of them over. Return whether it was reached."""
     last_s = min(scenario.run.max_hours * 3600, contacts[-1].end_s if contacts else 0.0)
     loop = asyncio.get_running_loop()
-    while seen.count("Opened") < scenario.run.encounters and loop.time() < last_s:
+    while seen.count("Opened") < scenario.run.encounters and loop.time() < last_s:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(scenario.chain.block_time_s)
     for one in devices:
         one.agent.stop_learning()
     deadline_s = loop.time() + _DRAIN_S
-    while not all(one.agent.idle for one in devices) and loop.time() < deadline_s:
+    while not all(one.agent.idle for one in devices) and loop.time() < deadline_s:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(scenario.chain.block_time_s)
     await asyncio.sleep(2 * scenario.chain.block_time_s)
     return True

@@ -40,8 +40,7 @@ def summarise(scenario: Scenario, seen: Seen) -> Json:
             "settled": len(settled),
             "expired": seen.count("Expired"),
             "verdicts": {
-                verdict: sum(one["verdict"] == verdict for one in settled)
-                for verdict in ("valid", "invalid", "none")
+                verdict: sum(one["verdict"] == verdict for one in settled) for verdict in ("valid", "invalid", "none")
             },
             "by_attackers": {
                 verdict: sum(one["verdict"] == verdict and not one["honest"] for one in settled)
@@ -133,8 +132,7 @@ def record(scenario: Scenario, seen: Seen) -> Json:
     rank = {encounter.removeprefix("0x"): number for number, encounter in enumerate(settled, start=1)}
     accuracy = seen.referee.accuracy
     models = [
-        {"after": 0, "device": name, "accuracy": accuracy.get(digest)}
-        for name, digest in seen.started_models.items()
+        {"after": 0, "device": name, "accuracy": accuracy.get(digest)} for name, digest in seen.started_models.items()
     ]
     for event in seen.log.events:
         if event["event"] == "adopted":
@@ -146,12 +144,9 @@ def record(scenario: Scenario, seen: Seen) -> Json:
         "scenario": scenario.model_dump(mode="json"),
         "min_stake": str(seen.min_stake),
         "devices": [
-            {"name": name, "honest": honest, "address": seen.addresses[name]}
-            for name, honest in seen.honest.items()
+            {"name": name, "honest": honest, "address": seen.addresses[name]} for name, honest in seen.honest.items()
         ],
-        "encounters": [
-            one | {"settled_block": settled.get(one["encounter"])} for one in outcomes(scenario, seen)
-        ],
+        "encounters": [one | {"settled_block": settled.get(one["encounter"])} for one in outcomes(scenario, seen)],
         "models": models,
         "balances": [
             {

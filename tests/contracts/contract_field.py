@@ -40,9 +40,7 @@ class Field:
     gas: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def build(
-        cls, chain: LocalChain, *, validators: int = 10, settings: EscrowSettings | None = None
-    ) -> "Field":
+    def build(cls, chain: LocalChain, *, validators: int = 10, settings: EscrowSettings | None = None) -> "Field":
         deployment = deploy_local(chain, settings)
         built = cls(chain=chain, deployment=deployment, read=reader(chain.web3, deployment))
         people = PERSONS[: 2 + validators]
@@ -69,9 +67,7 @@ class Field:
     # Sending
 
     def queue(self, who: LocalAccount, data: bytes, *, to: str | None = None, value_wei: int = 0) -> bytes:
-        return self.chain.send(
-            to=to or self.deployment.escrow, data=data, value_wei=value_wei, sender=who, gas=600_000
-        )
+        return self.chain.send(to=to or self.deployment.escrow, data=data, value_wei=value_wei, sender=who, gas=600_000)
 
     def mine(self, timestamp_s: int | None = None) -> None:
         self.chain.mine(timestamp_s or self.now + 1)
@@ -85,9 +81,7 @@ class Field:
         receipt = self.chain.web3.eth.get_transaction_receipt(tx_hash)
         assert receipt["status"] == 1, self.reason(who, data, to=to)
         self.gas.setdefault(calls.function_name(calls.decode(data)), []).append(receipt["gasUsed"])
-        found = [
-            events.decode([bytes(t) for t in log["topics"]], bytes(log["data"])) for log in receipt["logs"]
-        ]
+        found = [events.decode([bytes(t) for t in log["topics"]], bytes(log["data"])) for log in receipt["logs"]]
         assert None not in found
         return found
 
@@ -157,9 +151,7 @@ class Field:
         owner = self.read.seat_owner(self.read.panel(self.id(agreed))[position])
         return next(one for one in PERSONS if one.address == owner)
 
-    def ballot(
-        self, agreed: Terms, position: int, *, valid: bool, reason: VoteReason = VoteReason.ACCURACY
-    ) -> bytes:
+    def ballot(self, agreed: Terms, position: int, *, valid: bool, reason: VoteReason = VoteReason.ACCURACY) -> bytes:
         return calls.encode_vote(self.id(agreed), UPDATED, position, valid, reason)
 
     def vote(self, agreed: Terms, position: int, *, valid: bool, at: int | None = None) -> list[events.Event]:

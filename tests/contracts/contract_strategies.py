@@ -13,9 +13,7 @@ amounts = st.integers(1, 2**96 - 1)
 @st.composite
 def agreed_terms(draw: st.DrawFn) -> Terms:
     learner, neighbor = draw(st.lists(addresses, min_size=2, max_size=2, unique=True))
-    open_by, report_by = sorted(
-        draw(st.lists(st.integers(0, 2**40 - 1), min_size=2, max_size=2, unique=True))
-    )
+    open_by, report_by = sorted(draw(st.lists(st.integers(0, 2**40 - 1), min_size=2, max_size=2, unique=True)))
     return Terms(
         learner=learner,
         neighbor=neighbor,

@@ -55,9 +55,7 @@ def flat(value: object) -> object:
 @given(any_call)
 def test_every_call_is_encoded_as_web3_encodes_it_and_read_back(call: calls.Call) -> None:
     name = calls.function_name(call)
-    owner = next(
-        one for one in ("IdmlEscrow", "IdmlToken") if name in {f.get("name") for f in artifact(one).abi}
-    )
+    owner = next(one for one in ("IdmlEscrow", "IdmlToken") if name in {f.get("name") for f in artifact(one).abi})
     contract = Web3().eth.contract(abi=artifact(owner).abi)
     values = [flat(getattr(call, field)) for field in type(call).__slots__]
     data = calls.encode(call)

@@ -77,9 +77,7 @@ def life(chain: LocalChain) -> list[object]:
     """The eight transactions of one encounter; everything there is to see of it."""
     settings = EscrowSettings(parameters=DEFAULT_PARAMETERS)
     field = Field.build(chain, validators=5, settings=settings)
-    agreed = field.terms(
-        previous=bytes(32), reward=TOKEN + 7, open_by=field.now + 600, report_by=field.now + 900
-    )
+    agreed = field.terms(previous=bytes(32), reward=TOKEN + 7, open_by=field.now + 600, report_by=field.now + 900)
     seen: list[object] = [field.deployment.escrow, field.id(agreed), chain.time_s]
     seen += field.check_in(agreed, LEARNER) + field.check_in(agreed, NEIGHBOR)
     seen += field.report(agreed, NEIGHBOR) + field.report(agreed, LEARNER)

@@ -23,9 +23,7 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
 
 
 def test_help_shows_examples() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "contracts", "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "contracts", "--help"], capture_output=True, text=True, check=True)
     assert "examples:" in done.stdout
 
 
@@ -65,9 +63,7 @@ def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["compile"]) == 130
 
 
-def test_stale_artifacts_exit_with_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stale_artifacts_exit_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stale = {name: {"deployedBytecode": "0x", "compiler": "0"} for name in abi.NAMES}
     monkeypatch.setattr(compiler, "compile_contracts", lambda: stale)
     assert main(["compile", "--check"]) == 1

@@ -138,9 +138,7 @@ def test_terms_the_contract_does_not_accept(field: Field) -> None:
     assert isinstance(why(parameter_set=7), reverts.UnknownParameterSet)
     assert isinstance(why(reward=STAKE + 1), reverts.InsufficientFree)
     late = field.terms()
-    assert isinstance(
-        field.refused(ME, calls.encode_check_in(late), at=late.open_by + 1), reverts.DeadlinePassed
-    )
+    assert isinstance(field.refused(ME, calls.encode_check_in(late), at=late.open_by + 1), reverts.DeadlinePassed)
     field.chain.fund([STRANGER.address], 10**18)
     assert isinstance(field.refused(STRANGER, calls.encode_check_in(field.terms())), reverts.NotParty)
 
@@ -176,12 +174,8 @@ def test_only_the_owner_adds_parameter_sets_and_only_sound_ones(field: Field) ->
     ]
     assert field.read.parameter_set(1) == added
     unsound = replace(DEFAULT_PARAMETERS, vote_time_s=2 * 86_400)
-    assert isinstance(
-        field.refused(owner, calls.encode_add_parameter_set(unsound)), reverts.ParameterOutOfRange
-    )
-    assert isinstance(
-        field.refused(ME, calls.encode_add_parameter_set(added)), reverts.OwnableUnauthorizedAccount
-    )
+    assert isinstance(field.refused(owner, calls.encode_add_parameter_set(unsound)), reverts.ParameterOutOfRange)
+    assert isinstance(field.refused(ME, calls.encode_add_parameter_set(added)), reverts.OwnableUnauthorizedAccount)
 
 
 # Reporting
@@ -232,9 +226,7 @@ def test_reports_that_are_refused(field: Field) -> None:
     assert isinstance(field.refused(ME, calls.encode_report(early, UPDATED, *SALTS)), reverts.WrongState)
     salted = field.refused(ME, calls.encode_report(agreed, UPDATED, SALTS[1], SALTS[0]))
     assert isinstance(salted, reverts.SaltMismatch)
-    assert isinstance(
-        field.refused(PERSONS[5], calls.encode_report(agreed, UPDATED, *SALTS)), reverts.NotParty
-    )
+    assert isinstance(field.refused(PERSONS[5], calls.encode_report(agreed, UPDATED, *SALTS)), reverts.NotParty)
     field.report(agreed, LEARNER)
     assert isinstance(field.refused(ME, calls.encode_report(agreed, UPDATED, *SALTS)), reverts.WrongState)
     late = field.refused(PEER, calls.encode_report(agreed, UPDATED, *SALTS), at=agreed.report_by + 1)
@@ -259,9 +251,7 @@ def test_a_vote_locks_the_bond_once(field: Field) -> None:
     agreed = field.reported()
     voter = field.voter(agreed, 0)
     assert field.vote(agreed, 0, valid=True) == [
-        events.VoteCast(
-            encounter=field.id(agreed), voter=voter.address, valid=True, reason=VoteReason.ACCURACY
-        )
+        events.VoteCast(encounter=field.id(agreed), voter=voter.address, valid=True, reason=VoteReason.ACCURACY)
     ]
     assert field.read.account(voter.address).locked == 3 * TOKEN // 10
     again = field.refused(voter, field.ballot(agreed, 0, valid=False))
@@ -293,9 +283,7 @@ def test_votes_that_are_refused(field: Field) -> None:
     wrong = calls.encode_vote(field.id(agreed), OTHER, 0, True, VoteReason.ACCURACY)
     assert isinstance(field.refused(voter, wrong), reverts.DigestMismatch)
     late = deadline(field, agreed) + 1
-    assert isinstance(
-        field.refused(voter, field.ballot(agreed, 0, valid=True), at=late), reverts.DeadlinePassed
-    )
+    assert isinstance(field.refused(voter, field.ballot(agreed, 0, valid=True), at=late), reverts.DeadlinePassed)
 
 
 def test_a_voter_must_cover_its_bond(field: Field) -> None:

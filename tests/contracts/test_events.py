@@ -74,9 +74,7 @@ def test_every_event_of_the_contracts_is_known_with_its_shape() -> None:
         assert "0x" + events.TOPICS[kind].hex() == Web3.to_hex(Web3.keccak(text=events.signature(kind)))
         types = [_canonical(one) for one in entry["inputs"]]
         assert events.signature(kind) == f"{name}({','.join(types)})"
-        assert [one["indexed"] for one in entry["inputs"]] == [
-            one.metadata["indexed"] for one in fields(kind)
-        ]
+        assert [one["indexed"] for one in entry["inputs"]] == [one.metadata["indexed"] for one in fields(kind)]
 
 
 def _canonical(one: dict[str, object]) -> str:

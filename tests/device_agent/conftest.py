@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, proposal
+
 from contracts.terms import commitment
 from device_agent.encounter import Encounter, Role, Stage
 from device_agent.journal import Journal

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from agent_values import LEARNER_SALT, NEIGHBOR_SALT, OPEN_BY, REPORT_BY, VOTE_BY
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from contracts.states import EncounterState
 from device_agent import encounter as module
 from device_agent.encounter import (
@@ -24,9 +28,6 @@ from device_agent.encounter import (
     seen_on_chain,
     step,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 GRACE_S = 60
 Begun = Callable[..., Encounter]
@@ -274,9 +275,7 @@ def test_every_state_on_chain_is_covered() -> None:
 @pytest.mark.parametrize(
     ("yes", "no", "at_once"), [(2, 1, Role.NEIGHBOR), (3, 0, Role.NEIGHBOR), (1, 2, Role.LEARNER), (0, 3, Role.LEARNER)]
 )
-def test_who_gains_by_a_complete_vote_finalises_it_at_once(
-    begun: Begun, yes: int, no: int, at_once: Role
-) -> None:
+def test_who_gains_by_a_complete_vote_finalises_it_at_once(begun: Begun, yes: int, no: int, at_once: Role) -> None:
     for role in Role:
         one = begun(role, stage=Stage.VOTING)
         found = seen_on_chain(one, view(S.REPORTED, 0, yes=yes, no=no), validators=3, grace_s=GRACE_S)

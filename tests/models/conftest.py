@@ -53,9 +53,7 @@ def random_weights() -> Callable[..., Weights]:
     def draw(arch: Architecture, seed: int = 0) -> Weights:
         rng = np.random.default_rng(seed)
         return {
-            spec.name: np.asarray(
-                rng.normal(size=spec.shape) / np.sqrt(max(1, math.prod(spec.shape[1:]))), np.float32
-            )
+            spec.name: np.asarray(rng.normal(size=spec.shape) / np.sqrt(max(1, math.prod(spec.shape[1:]))), np.float32)
             for spec in arch.tensors
         }
 

@@ -89,9 +89,7 @@ def test_an_entry_point_can_bring_a_dataset(
     monkeypatch.setattr(
         models.data,
         "entry_points",
-        lambda group, name="mine": (
-            [EntryPoint("mine", f"{__name__}:own_source", group)] if name == "mine" else []
-        ),
+        lambda group, name="mine": [EntryPoint("mine", f"{__name__}:own_source", group)] if name == "mine" else [],
     )
     assert load("mine", tmp_path).name == str(tmp_path)
     assert "mine" in models.data.known_datasets()
@@ -122,9 +120,7 @@ def test_an_idx_file_is_read_back(tmp_path_factory: pytest.TempPathFactory, valu
 
 
 @given(data=st.binary(max_size=40))
-def test_bytes_of_any_kind_are_corrupt_and_nothing_worse(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
-) -> None:
+def test_bytes_of_any_kind_are_corrupt_and_nothing_worse(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-idx"
     path.write_bytes(data)
     try:

@@ -17,9 +17,7 @@ from models.snapshot import Weights
 IMAGES = np.random.default_rng(0).integers(0, 256, (25, 1, 28, 28), np.uint8)
 
 
-def test_swapped_weights_change_the_output(
-    random_weights: Callable[..., Weights], cnn6: Architecture
-) -> None:
+def test_swapped_weights_change_the_output(random_weights: Callable[..., Weights], cnn6: Architecture) -> None:
     evaluator = Evaluator(cnn6)
     first, second = random_weights(cnn6, 1), random_weights(cnn6, 2)
     out_first = evaluator.logits(first, IMAGES)
@@ -51,9 +49,7 @@ def test_weights_that_are_not_finite_are_refused(
     assert caught.value.reason is SnapshotFault.NOT_FINITE
 
 
-def test_outputs_that_are_not_finite_are_refused(
-    random_weights: Callable[..., Weights], cnn6: Architecture
-) -> None:
+def test_outputs_that_are_not_finite_are_refused(random_weights: Callable[..., Weights], cnn6: Architecture) -> None:
     weights = {name: np.full_like(tensor, 60_000) for name, tensor in random_weights(cnn6).items()}
     with pytest.raises(MalformedSnapshot, match="outputs") as caught:
         Evaluator(cnn6).predict(weights, np.full((2, 1, 28, 28), 255, np.uint8))

@@ -50,9 +50,7 @@ def test_the_second_source_is_used_when_the_first_does_not_work(
     assert load("fashion-mnist", tmp_path).train_images.shape[0] == 60_000
 
 
-def test_without_a_source_one_message_names_each_and_the_retry(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_source_one_message_names_each_and_the_retry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_apt(command: list[str], folder: Path) -> None:
         raise models.fetch._Unavailable(f"there is no {command[0]} here")
 

@@ -24,9 +24,7 @@ def test_the_mean_is_the_nearest_float32_and_does_not_depend_on_the_order(a: Ten
 
 
 @given(a=arrays, b=arrays, age_a=ages, age_b=ages)
-def test_an_age_weighted_merge_lies_between_and_commutes(
-    a: Tensor, b: Tensor, age_a: int, age_b: int
-) -> None:
+def test_an_age_weighted_merge_lies_between_and_commutes(a: Tensor, b: Tensor, age_a: int, age_b: int) -> None:
     merged = age_weighted(one(a), age_a, one(b), age_b)["w"]
     assert merged.tobytes() == age_weighted(one(b), age_b, one(a), age_a)["w"].tobytes()
     assert (np.minimum(a, b) <= merged).all()

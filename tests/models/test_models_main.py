@@ -83,9 +83,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert "too short" in fails(capsys, 2, "inspect", str(damaged))
 
 
-def test_missing_data_is_exit_code_1(
-    capsys: pytest.CaptureFixture[str], snapshot: Path, tmp_path: Path
-) -> None:
+def test_missing_data_is_exit_code_1(capsys: pytest.CaptureFixture[str], snapshot: Path, tmp_path: Path) -> None:
     argv = ("evaluate", str(snapshot), "--dataset", "fashion-mnist", "--root", str(tmp_path))
     assert "idml-models fetch fashion-mnist" in fails(capsys, 1, *argv)
 
@@ -105,9 +103,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "idml-models evaluate model.snapshot --dataset fashion-mnist" in capsys.readouterr().out
 
 
-def test_an_interrupt_is_exit_code_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -116,8 +112,6 @@ def test_an_interrupt_is_exit_code_130(
 
 
 def test_the_package_can_be_run() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "models", "list"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "models", "list"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "cnn6-28x28x1" in done.stdout

@@ -47,9 +47,7 @@ def test_dirichlet_shares_are_everything_once(seed: int, devices: int, alpha: fl
 def test_a_small_alpha_concentrates_labels() -> None:
     def labels_held(alpha: float) -> float:
         shares = dirichlet(LABELS, 6, alpha, np.random.default_rng(1), 1)
-        return float(
-            np.mean([np.bincount(LABELS[share], minlength=10).max() / len(share) for share in shares])
-        )
+        return float(np.mean([np.bincount(LABELS[share], minlength=10).max() / len(share) for share in shares]))
 
     assert labels_held(0.1) > 2 * labels_held(100)
 

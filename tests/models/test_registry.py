@@ -20,9 +20,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_families_of_the_paper_are_shipped_for_both_inputs() -> None:
-    parameters = {
-        arch.name: arch.parameters for arch in architectures() if arch.graph.parent == SHIPPED_GRAPHS
-    }
+    parameters = {arch.name: arch.parameters for arch in architectures() if arch.graph.parent == SHIPPED_GRAPHS}
     assert parameters == {
         "cnn6-28x28x1": 62538,
         "cnn6-32x32x3": 66698,

@@ -43,9 +43,7 @@ def tiny_weights(draw: st.DrawFn) -> Weights:
 
 @fixture_ok
 @given(weights=tiny_weights(), codec=st.sampled_from(Codec))
-def test_encoding_what_was_decoded_gives_the_same_bytes(
-    tiny: Architecture, weights: Weights, codec: Codec
-) -> None:
+def test_encoding_what_was_decoded_gives_the_same_bytes(tiny: Architecture, weights: Weights, codec: Codec) -> None:
     first = encode(weights, tiny, codec)
     again = encode(decode(first, tiny), tiny, codec)
     assert again == first

@@ -1,0 +1,89 @@
+"""What peers say to this device, and which snapshots they may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contracts.terms import Terms, commitment
+from device_agent import messages
+from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
+from device_agent.encounters import Encounters
+from device_agent.errors import PeerFault
+from device_agent.messages import Accept, Decline, Message, Offer, Propose, Reveal
+from device_agent.observation import Observe
+from device_agent.own_model import OwnModel
+from device_agent.radio import PeerId
+from models.snapshot import pack
+
+
+class Conversation:
+    """Turns messages into happenings. Whatever is out of place is told, and changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        encounters: Encounters,
+        own: OwnModel,
+        consider: Callable[[PeerId, Propose], None],
+        observe: Observe,
+    ) -> None:
+        self._encounters = encounters
+        self._own = own
+        self._consider = consider
+        self._observe = observe
+
+    def deliver(self, peer: PeerId, data: bytes) -> None:
+        """Take a message from a peer."""
+        try:
+            self._take(peer, messages.parse(data))
+        except PeerFault as fault:
+            self._observe("peer fault", peer=peer, reason=str(fault))
+
+    def serve(self, peer: PeerId, digest: bytes) -> bytes | None:
+        """Return the packed snapshot of `digest` if this peer may have it now.
+
+        A Learner lends its previous model once the Neighbor accepted; a Neighbor gives the updated one once both
+        salts are out.
+        """
+        for one in self._encounters.live:
+            if one.peer != peer:
+                continue
+            previous = bytes.fromhex(one.proposal.previous)
+            lends = one.role is Role.LEARNER and digest == previous and one.stage is not Stage.PROPOSED
+            gives = one.role is Role.NEIGHBOR and digest == one.updated and Effect.REVEAL in one.done
+            if lends or gives:
+                data = self._own.snapshot(digest)
+                return None if data is None else pack(data)
+        return None
+
+    def _take(self, peer: PeerId, message: Message) -> None:
+        if isinstance(message, Propose):
+            self._consider(peer, message)
+            return
+        one = self._encounters.get(bytes.fromhex(message.key))
+        if one is None or one.peer != peer:
+            raise PeerFault(f"{message.kind} for an encounter that is not under way with this peer")
+        if not self._answered(one, message):
+            raise PeerFault(f"{message.kind} is out of place for a {one.role} that is {one.stage}")
+
+    def _answered(self, one: Encounter, message: Accept | Decline | Offer | Reveal) -> bool:
+        apply = self._encounters.apply
+        learner = one.role is Role.LEARNER
+        if isinstance(message, Accept) and learner:
+            theirs = bytes.fromhex(message.commitment)
+            terms = one.proposal.terms(neighbor=message.neighbor, commitment=theirs)
+            return apply(one.key, Happening.ACCEPTED, terms=terms)
+        if isinstance(message, Decline) and learner:
+            return apply(one.key, Happening.DECLINED, reason=message.reason.value)
+        if isinstance(message, Offer) and learner:
+            updated = bytes.fromhex(message.updated)
+            return apply(one.key, Happening.OFFERED, updated=updated, updated_age=message.age)
+        if isinstance(message, Reveal) and one.terms is not None:
+            return self._revealed(one, one.terms, bytes.fromhex(message.salt))
+        return False
+
+    def _revealed(self, one: Encounter, terms: Terms, salt: bytes) -> bool:
+        theirs = terms.neighbor_commitment if one.role is Role.LEARNER else terms.learner_commitment
+        if commitment(salt) != theirs:
+            raise PeerFault("the salt does not match its commitment")
+        return self._encounters.apply(one.key, Happening.REVEALED, peer_salt=salt)

@@ -1,0 +1,203 @@
+"""Effects in the world: what each line of the encounter table means in messages, models and transactions.
+
+Each may be performed again after a crash, so each bears being performed twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from contracts import calls
+from contracts.terms import Terms
+from device_agent import messages
+from device_agent.encounter import Effect, Encounter, Happening, Role
+from device_agent.encounters import Encounters
+from device_agent.errors import GatewayUnreachable, PeerFault
+from device_agent.gateway import GatewayClient
+from device_agent.journal import NewOperation
+from device_agent.learning import Adapter, Model
+from device_agent.link import Link
+from device_agent.messages import Accept, Message, Offer, Reveal
+from device_agent.observation import Observe
+from device_agent.own_model import OwnModel
+from device_agent.radio import PeerId
+from device_agent.settings import Settings
+from models.registry import Architecture
+from models.snapshot import parse, unpack
+
+T = TypeVar("T")
+
+_RETRY_S = 15.0
+
+
+class Effects:
+    """Performs the effects of one device's encounters."""
+
+    def __init__(
+        self,
+        *,
+        encounters: Encounters,
+        link: Link,
+        gateway: GatewayClient,
+        adapter: Adapter,
+        architecture: Architecture,
+        own: OwnModel,
+        settings: Settings,
+        address: str,
+        computing: asyncio.Lock,
+        observe: Observe,
+    ) -> None:
+        self._encounters = encounters
+        self._link = link
+        self._gateway = gateway
+        self._adapter = adapter
+        self._architecture = architecture
+        self._own = own
+        self._settings = settings
+        self._address = address
+        self._computing = computing
+        self._observe = observe
+        self._actions: dict[Effect, Callable[[Encounter], Awaitable[None]]] = {
+            Effect.PROPOSE: lambda one: self._send(one, one.proposal),
+            Effect.ACCEPT: self._accept,
+            Effect.FETCH_PREVIOUS: self._fetch_previous,
+            Effect.WORK: self._work,
+            Effect.OFFER: self._offer,
+            Effect.REVEAL: lambda one: self._send(one, Reveal(key=one.key.hex(), salt=one.salt.hex())),
+            Effect.FETCH_UPDATED: self._fetch_updated,
+            Effect.UPLOAD_PREVIOUS: lambda one: self._upload(bytes.fromhex(one.proposal.previous)),
+            Effect.UPLOAD_UPDATED: lambda one: self._upload(one.updated or b""),
+            Effect.CONCLUDE: self._conclude,
+        }
+
+    async def perform(self, one: Encounter, effect: Effect) -> NewOperation | None:
+        """Do one effect; return the operation it comes to, if it is a transaction.
+
+        Raises `LinkLost`, `PeerFault`, `WorkerDied`, `GatewayRefused` or a `ModelsError` if it cannot be done.
+        """
+        if effect in self._actions:
+            await self._actions[effect](one)
+            return None
+        facts = await self._patiently(self._gateway.known_chain)
+        return NewOperation(
+            target=facts.escrow, data=calls.encode(_call(one, effect)), label=f"{effect}:{one.key.hex()}"
+        )
+
+    async def _send(self, one: Encounter, message: Message) -> None:
+        await self._link.send(one.peer, messages.encode(message))
+
+    async def _accept(self, one: Encounter) -> None:
+        commitment = _agreed(one).neighbor_commitment.hex()
+        await self._send(one, Accept(key=one.key.hex(), neighbor=self._address, commitment=commitment))
+
+    async def _offer(self, one: Encounter) -> None:
+        updated = one.updated or b""
+        size_bytes = len(self._own.snapshot(updated) or b"")
+        offer = Offer(key=one.key.hex(), updated=updated.hex(), size_bytes=size_bytes, age=one.updated_age)
+        await self._send(one, offer)
+
+    async def _fetch_previous(self, one: Encounter) -> None:
+        digest = bytes.fromhex(one.proposal.previous)
+        data = await self._fetch(one.peer, digest)
+        self._encounters.apply(one.key, Happening.PREVIOUS_ARRIVED, snapshot=(digest, data))
+
+    async def _fetch_updated(self, one: Encounter) -> None:
+        digest = one.updated or b""
+        data = await self._fetch(one.peer, digest)
+        self._encounters.apply(one.key, Happening.UPDATED_ARRIVED, snapshot=(digest, data))
+
+    async def _fetch(self, peer: PeerId, digest: bytes) -> bytes:
+        limit = self._settings.max_model_bytes
+        data = unpack(await self._link.fetch(peer, digest, max_bytes=limit), limit)
+        if hashlib.sha256(data).digest() != digest:
+            raise PeerFault("the snapshot's SHA-256 is not the one agreed on")
+        parse(data, self._architecture)
+        return data
+
+    async def _work(self, one: Encounter) -> None:
+        digest = bytes.fromhex(one.proposal.previous)
+        data = self._own.snapshot(digest)
+        if data is None:
+            raise PeerFault("the previous model is not in the journal")
+        previous = Model(data=data, digest=digest, age=one.proposal.age)
+        async with self._computing:
+            updated = await self._adapter.contribute(previous, self._own.current)
+        self._observe("contributed", key=one.key.hex(), updated=updated.digest.hex())
+        self._encounters.apply(
+            one.key,
+            Happening.WORKED,
+            snapshot=(updated.digest, updated.data),
+            updated=updated.digest,
+            updated_age=updated.age,
+        )
+
+    async def _upload(self, digest: bytes) -> None:
+        data = self._own.snapshot(digest)
+        if data is not None:
+            await self._patiently(lambda: self._gateway.put_model(digest, data))
+
+    async def _conclude(self, one: Encounter) -> None:
+        """Learner: adopt a model that was found valid, unless the own model has moved on meanwhile."""
+        unchanged = bytes.fromhex(one.proposal.previous) == self._own.current.digest
+        try:
+            if one.role is Role.LEARNER and one.verdict and one.updated and unchanged:
+                await self._adopt(one, one.updated)
+        finally:
+            self._own.tidy(self._encounters.live)
+
+    async def _adopt(self, one: Encounter, digest: bytes) -> None:
+        limit = self._settings.max_model_bytes
+        data = self._own.snapshot(digest)
+        if data is None:
+            # The link broke after the Neighbor had reported; what was paid for is at the gateway.
+            data = await self._patiently(lambda: self._gateway.get_model(digest, max_bytes=limit))
+        if data is None:
+            self._observe("fault", where="adopt", reason="the updated model is nowhere to be had")
+            return
+        parse(data, self._architecture)
+        updated = Model(data=data, digest=digest, age=max(one.updated_age, self._own.current.age))
+        async with self._computing:
+            model = await self._adapter.adopt(updated)
+        self._own.move_on(model)
+        self._observe("adopted", key=one.key.hex(), model=model.digest.hex(), age=model.age)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the gateway until it answers."""
+        while True:
+            try:
+                return await ask()
+            except GatewayUnreachable as fault:
+                self._observe("waiting", reason=str(fault))
+                await asyncio.sleep(_RETRY_S)
+
+
+def _call(one: Encounter, effect: Effect) -> calls.Call:
+    """The transaction that an effect is."""
+    terms = _agreed(one)
+    match effect:
+        case Effect.CHECK_IN:
+            return calls.CheckIn(terms=terms)
+        case Effect.REPORT:
+            learner_salt, neighbor_salt = one.salts
+            return calls.Report(
+                terms=terms,
+                updated=one.updated or b"",
+                learner_salt=learner_salt,
+                neighbor_salt=neighbor_salt,
+            )
+        case Effect.CLOSE_REPORTING:
+            return calls.CloseReporting(terms=terms)
+        case Effect.FINALISE:
+            return calls.Finalise(terms=terms)
+        case Effect.EXPIRE:
+            return calls.Expire(terms=terms)
+    raise ValueError(f"{effect} is no transaction")
+
+
+def _agreed(one: Encounter) -> Terms:
+    if one.terms is None:
+        raise ValueError("the terms are not complete yet")
+    return one.terms

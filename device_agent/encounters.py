@@ -1,0 +1,129 @@
+"""The encounters under way: what happens to one is committed with the effects that follow, then they are performed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from contracts.errors import MalformedTerms
+from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, step
+from device_agent.errors import AgentError, GatewayRefused, LinkLost, PeerFault, WorkerDied
+from device_agent.journal import Journal, NewOperation
+from device_agent.observation import Observe
+from models.errors import ModelsError
+
+Perform = Callable[[Encounter, Effect], Awaitable[NewOperation | None]]
+"""Does one effect; returns the operation it comes to, if it is a transaction."""
+
+
+class Encounters:
+    """The journal's live encounters in memory, and the loop of journal, effect, journal."""
+
+    def __init__(self, journal: Journal, observe: Observe) -> None:
+        self._journal = journal
+        self._observe = observe
+        self._live = {one.key: one for one in journal.live_encounters()}
+        self._concluding: set[bytes] = set()
+        self._perform: Perform | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def start(self, tasks: asyncio.TaskGroup, perform: Perform) -> None:
+        """Begin to perform effects, first those a crash has left."""
+        self._tasks, self._perform = tasks, perform
+        for effect_id, key, effect in self._journal.pending_effects():
+            if effect is Effect.CONCLUDE:
+                self._concluding.add(key)
+            tasks.create_task(self._do(key, effect_id, effect))
+
+    @property
+    def live(self) -> tuple[Encounter, ...]:
+        """Everything under way, oldest first."""
+        return tuple(self._live.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, nor being concluded."""
+        return not self._live and not self._concluding
+
+    @property
+    def learning(self) -> bool:
+        """Whether this device is a Learner now; a stranded encounter does not keep it from the next."""
+        busy = any(one.role is Role.LEARNER and one.stage is not Stage.STRANDED for one in self.live)
+        return busy or bool(self._concluding)
+
+    def get(self, key: bytes) -> Encounter | None:
+        """Return a live encounter."""
+        return self._live.get(key)
+
+    def known(self, key: bytes) -> bool:
+        """Return whether an encounter of this key was ever begun."""
+        return key in self._live or self._journal.encounter(key) is not None
+
+    def begin(self, one: Encounter, effects: tuple[Effect, ...]) -> None:
+        """Take up an encounter."""
+        due = self._journal.record(one, effects=effects)
+        self._live[one.key] = one
+        self._tell(one, "begun")
+        self._start(one.key, due)
+
+    def apply(
+        self, key: bytes, happening: Happening, *, snapshot: tuple[bytes, bytes] | None = None, **learned: object
+    ) -> bool:
+        """Move an encounter along its table: commit, then perform. Return whether `happening` was in place.
+
+        Args:
+            key: of the encounter.
+            happening: what was seen.
+            snapshot: (digest, canonical bytes) that came with it.
+            learned: members of the record that became known with it.
+        """
+        one = self._live.get(key)
+        result = None if one is None else step(one, happening, **learned)
+        if one is None or result is None:
+            return False
+        after, effects = result
+        due = self._journal.record(after, effects=effects, snapshot=snapshot)
+        if after.live:
+            self._live[key] = after
+        else:
+            del self._live[key]
+            self._concluding.add(key)
+        if after.stage is not one.stage or effects:
+            self._tell(after, happening.value)
+        self._start(key, due)
+        return True
+
+    def _start(self, key: bytes, due: list[tuple[int, Effect]]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the agent is not running")
+        for effect_id, effect in due:
+            self._tasks.create_task(self._do(key, effect_id, effect))
+
+    async def _do(self, key: bytes, effect_id: int, effect: Effect) -> None:
+        """Do one effect, then strike it off. A fault of the peer or the link fails the encounter."""
+        one = self._journal.encounter(key)
+        if one is None or self._perform is None:
+            raise AgentError(f"the journal lists an effect of an unknown encounter {key.hex()}")
+        operation: NewOperation | None = None
+        fault: str | None = None
+        try:
+            operation = await self._perform(one, effect)
+        except (LinkLost, PeerFault, ModelsError, WorkerDied, GatewayRefused, MalformedTerms) as error:
+            fault = f"{effect}: {error}"
+        self._journal.performed(effect_id, operation)
+        if effect is Effect.CONCLUDE:
+            self._concluding.discard(key)
+        if fault is not None and not self.apply(key, Happening.FAILED, reason=fault):
+            self._observe("fault", where=effect, reason=fault)
+
+    def _tell(self, one: Encounter, happening: str) -> None:
+        self._observe(
+            "encounter",
+            key=one.key.hex(),
+            role=one.role,
+            stage=one.stage,
+            happening=happening,
+            peer=one.peer,
+            reason=one.reason,
+            verdict=one.verdict,
+        )

@@ -1,0 +1,53 @@
+"""The device's own model: what it is now, and the snapshots that are worth keeping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from device_agent.encounter import Encounter
+from device_agent.journal import Journal
+from device_agent.learning import Model
+
+_FACT = "model"
+
+
+class OwnModel:
+    """The current model, in the journal from the first change on."""
+
+    def __init__(self, journal: Journal, initial: Model) -> None:
+        """Go on from the journal's model, or begin with `initial` if there is none."""
+        self._journal = journal
+        self._current = self._remembered() or initial
+
+    @property
+    def current(self) -> Model:
+        """The model as it is now."""
+        return self._current
+
+    def move_on(self, model: Model) -> None:
+        """Replace the model, durably."""
+        fact = json.dumps({"digest": model.digest.hex(), "age": model.age})
+        self._journal.keep(model.digest, model.data, fact=(_FACT, fact))
+        self._current = model
+
+    def snapshot(self, digest: bytes) -> bytes | None:
+        """Return the canonical bytes of the current model or of one in the journal."""
+        return self._current.data if digest == self._current.digest else self._journal.snapshot(digest)
+
+    def tidy(self, live: Iterable[Encounter]) -> None:
+        """Drop the snapshots that neither this model nor a live encounter needs."""
+        keep = {self._current.digest}
+        for one in live:
+            keep.add(bytes.fromhex(one.proposal.previous))
+            keep.update({one.updated} if one.updated else ())
+        self._journal.discard_snapshots(frozenset(keep))
+
+    def _remembered(self) -> Model | None:
+        fact = self._journal.fact(_FACT)
+        if fact is None:
+            return None
+        value = json.loads(fact)
+        digest = bytes.fromhex(value["digest"])
+        data = self._journal.snapshot(digest)
+        return None if data is None else Model(data=data, digest=digest, age=value["age"])

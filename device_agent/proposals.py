@@ -1,0 +1,181 @@
+"""Getting into encounters: whom to ask as a Learner, and whom to answer yes as a Neighbor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contracts.terms import commitment
+from device_agent import messages
+from device_agent.clock import Clock
+from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
+from device_agent.encounters import Encounters
+from device_agent.errors import LinkLost
+from device_agent.gateway import ChainFacts, GatewayClient
+from device_agent.health import Vitals, unfit
+from device_agent.learning import Adapter
+from device_agent.link import Link
+from device_agent.messages import Decline, Propose, Refusal
+from device_agent.neighborhood import Neighborhood
+from device_agent.observation import Observe
+from device_agent.own_model import OwnModel
+from device_agent.radio import PeerId
+from device_agent.settings import Settings
+from models.registry import Architecture
+
+_SALT_BYTES = 32
+_WORKING_FOR_ANOTHER = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
+
+
+class Proposals:
+    """Makes and answers proposals; one encounter at a time on either side."""
+
+    def __init__(
+        self,
+        *,
+        encounters: Encounters,
+        neighborhood: Neighborhood,
+        link: Link,
+        gateway: GatewayClient,
+        adapter: Adapter,
+        architecture: Architecture,
+        own: OwnModel,
+        settings: Settings,
+        address: str,
+        clock: Clock,
+        vitals: Callable[[], Vitals],
+        random_bytes: Callable[[int], bytes],
+        observe: Observe,
+    ) -> None:
+        self._encounters = encounters
+        self._neighborhood = neighborhood
+        self._link = link
+        self._gateway = gateway
+        self._adapter = adapter
+        self._architecture = architecture
+        self._own = own
+        self._settings = settings
+        self._address = address
+        self._clock = clock
+        self._vitals = vitals
+        self._random_bytes = random_bytes
+        self._observe = observe
+        self._asked_at_s: dict[PeerId, float] = {}
+        self._unanswered: dict[bytes, float] = {}
+
+    async def seek(self) -> None:
+        """Propose an encounter to the neighbour not asked for longest, if one is possible now."""
+        if self._encounters.learning:
+            return
+        now_s = self._clock.monotonic_s()
+        candidates = [one.peer for one in self._neighborhood.neighbors if self._worth_asking(one.peer, now_s)]
+        if not candidates or unfit(self._vitals(), self._settings.guards):
+            return
+        facts = await self._gateway.chain()
+        account = await self._gateway.account(self._address)
+        if account.free < max(facts.min_stake, self._settings.reward):
+            return
+        peer = min(candidates, key=lambda one: self._asked_at_s.get(one, 0.0))
+        self._asked_at_s[peer] = now_s
+        one = self._proposal(peer, facts)
+        self._unanswered[one.key] = now_s
+        self._encounters.begin(one, (Effect.PROPOSE,))
+
+    def give_up_waiting(self) -> None:
+        """Fail the proposals that got no answer in time."""
+        now_s = self._clock.monotonic_s()
+        for key, at_s in list(self._unanswered.items()):
+            one = self._encounters.get(key)
+            if one is None or one.stage is not Stage.PROPOSED:
+                del self._unanswered[key]
+            elif now_s - at_s > self._settings.answer_within_s:
+                self._encounters.apply(key, Happening.FAILED, reason="no answer to the proposal")
+
+    async def consider(self, peer: PeerId, proposal: Propose) -> None:
+        """Answer a proposal. Raises `PeerFault` if its terms make no sense, or what the gateway raises."""
+        key = bytes.fromhex(proposal.commitment)
+        if self._encounters.known(key):
+            return  # a duplicate
+        # The gateway is asked in between, so whether this device is free is looked at again.
+        reason = await self._objection(peer, proposal) or self._busy()
+        if reason is not None:
+            self._observe("declined", peer=peer, reason=reason)
+            try:
+                await self._link.send(peer, messages.encode(Decline(key=proposal.commitment, reason=reason)))
+            except LinkLost:
+                self._observe("neighbor down", peer=peer)
+            return
+        salt = self._random_bytes(_SALT_BYTES)
+        one = Encounter(
+            key=key,
+            role=Role.NEIGHBOR,
+            stage=Stage.CHECKING_IN,
+            peer=peer,
+            proposal=proposal,
+            salt=salt,
+            terms=proposal.terms(neighbor=self._address, commitment=commitment(salt)),
+        )
+        self._encounters.begin(one, (Effect.ACCEPT, Effect.CHECK_IN))
+
+    def _worth_asking(self, peer: PeerId, now_s: float) -> bool:
+        rested_s = now_s - self._asked_at_s.get(peer, -self._settings.cooldown_s)
+        left_s = self._neighborhood.expected_remaining_s(peer, now_s)
+        return rested_s >= self._settings.cooldown_s and left_s >= self._settings.expected_encounter_s
+
+    def _proposal(self, peer: PeerId, facts: ChainFacts) -> Encounter:
+        salt = self._random_bytes(_SALT_BYTES)
+        key = commitment(salt)
+        model = self._own.current
+        proposal = Propose(
+            learner=self._address,
+            algorithm=self._adapter.label,
+            architecture=self._architecture.digest.hex(),
+            previous=model.digest.hex(),
+            size_bytes=len(model.data),
+            age=model.age,
+            reward=self._settings.reward,
+            tolerance_bps=self._settings.tolerance_bps,
+            parameter_set=self._settings.parameter_set,
+            open_by=facts.chain_time_s + self._settings.open_within_s,
+            report_by=facts.chain_time_s + self._settings.report_within_s,
+            commitment=key.hex(),
+        )
+        return Encounter(key=key, role=Role.LEARNER, stage=Stage.PROPOSED, peer=peer, proposal=proposal, salt=salt)
+
+    def _busy(self) -> Refusal | None:
+        working = any(one.role is Role.NEIGHBOR and one.stage in _WORKING_FOR_ANOTHER for one in self._encounters.live)
+        return Refusal.BUSY if working else None
+
+    async def _objection(self, peer: PeerId, proposal: Propose) -> Refusal | None:
+        """Say what speaks against working for a proposal, the cheapest to find out first."""
+        if self._busy():
+            return Refusal.BUSY
+        if proposal.algorithm != self._adapter.label:
+            return Refusal.ALGORITHM
+        if proposal.architecture != self._architecture.digest.hex():
+            return Refusal.ARCHITECTURE
+        if unfit(self._vitals(), self._settings.guards):
+            return Refusal.UNFIT
+        left_s = self._neighborhood.expected_remaining_s(peer, self._clock.monotonic_s())
+        if left_s < self._settings.expected_encounter_s:
+            return Refusal.CONTACT
+        facts = await self._gateway.chain()
+        if not self._acceptable(proposal, facts):
+            return Refusal.TERMS
+        needed = max(facts.min_stake, proposal.reward)
+        for account in (self._address, proposal.learner):
+            if (await self._gateway.account(account)).free < needed:
+                return Refusal.STAKE
+        return None
+
+    def _acceptable(self, proposal: Propose, facts: ChainFacts) -> bool:
+        settings, now_s = self._settings, facts.chain_time_s
+        return (
+            proposal.parameter_set == settings.parameter_set
+            and proposal.parameter_set in facts.parameter_sets
+            and proposal.reward >= settings.reward
+            and proposal.tolerance_bps <= settings.tolerance_bps
+            and proposal.size_bytes <= settings.max_model_bytes
+            and now_s < proposal.open_by <= now_s + 2 * settings.open_within_s
+            and proposal.open_by + settings.expected_encounter_s < proposal.report_by
+            and proposal.report_by <= now_s + 2 * settings.report_within_s
+        )

@@ -1,0 +1,280 @@
+"""The child processes, for real: torch in one, none in the other, and what happens when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_agent.errors import WorkerDied
+from device_agent.learning import Model
+from device_agent.learning.gossip import Gossip
+from device_agent.learning.local import LocalAssessor, LocalTrainer, TrainingRates
+from device_agent.learning.oppcl import OppCL
+from device_agent.learning.worker import (
+    Child,
+    Failed,
+    FreshTask,
+    Kind,
+    LocalData,
+    Measured,
+    MeasureTask,
+    Trained,
+    TrainTask,
+)
+from device_agent.loopback.clock import VirtualLoop
+from device_agent.loopback.world import wait_virtually
+from models.data import Dataset, load
+from models.errors import MalformedSnapshot
+from models.fetch import fetch
+from models.merge import Merge
+from models.registry import Architecture, architecture
+from models.snapshot import Codec, encode, parse
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("agent_worker")]
+DATASET = "fashion-mnist"
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    fetch(DATASET)
+    return load(DATASET)
+
+
+@pytest.fixture(scope="module")
+def arch() -> Architecture:
+    return architecture("cnn6", (1, 28, 28))
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[Child]:
+    child = Child(Kind.TRAINING)
+    yield child
+    child.close()
+
+
+@pytest.fixture(scope="module")
+def validator() -> Iterator[Child]:
+    child = Child(Kind.VALIDATION)
+    yield child
+    child.close()
+
+
+@pytest.fixture(scope="module")
+def fresh(trainer: Child, arch: Architecture) -> Trained:
+    made = trainer.answer(trainer.give(FreshTask(architecture=arch.name, codec=Codec.INT8, seed=1)))
+    assert isinstance(made, Trained)
+    return made
+
+
+def rows(dataset: Dataset, count: int, *, flipped: bool = False, start: int = 0) -> LocalData:
+    assert count <= len(dataset.train_labels)
+    return LocalData(dataset=DATASET, root=None, rows=np.arange(start, start + count, dtype=np.int64), flipped=flipped)
+
+
+def training(snapshot: bytes, data: LocalData, arch: Architecture, **changes: int) -> TrainTask:
+    values = {"start": 0, "steps": 25, "seed": 1} | changes
+    return TrainTask(
+        architecture=arch.name,
+        snapshot=snapshot,
+        data=data,
+        codec=Codec.INT8,
+        batch_size=32,
+        learning_rate=0.05,
+        momentum=0.9,
+        **values,
+    )
+
+
+def loads_torch(pid: int | None) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_training_on_real_images_makes_a_better_model_and_validation_never_loads_torch(
+    trainer: Child, validator: Child, fresh: Trained, dataset: Dataset, arch: Architecture
+) -> None:
+    trained = trainer.answer(trainer.give(training(fresh.snapshot, rows(dataset, 800), arch)))
+    assert isinstance(trained, Trained)
+    assert parse(trained.snapshot, arch).digest == trained.digest
+    measured = validator.answer(
+        validator.give(
+            MeasureTask(
+                architecture=arch.name,
+                snapshots=(fresh.snapshot, trained.snapshot),
+                data=rows(dataset, 500, start=2000),
+            )
+        )
+    )
+    assert isinstance(measured, Measured)
+    before, after = measured.correct
+    assert before is not None
+    assert after is not None
+    assert measured.total == 500
+    assert after > before + 50
+    assert loads_torch(trainer.pid)
+    assert not loads_torch(validator.pid)
+
+
+def test_the_same_task_gives_the_same_bytes_and_another_start_others(
+    trainer: Child, fresh: Trained, dataset: Dataset, arch: Architecture
+) -> None:
+    def digest(**changes: int) -> bytes:
+        answer = trainer.answer(trainer.give(training(fresh.snapshot, rows(dataset, 200), arch, steps=2, **changes)))
+        assert isinstance(answer, Trained)
+        return answer.digest
+
+    assert digest() == digest()
+    assert digest() != digest(start=64)
+
+
+def test_an_attacker_learns_and_votes_on_mirrored_labels(
+    trainer: Child, validator: Child, fresh: Trained, dataset: Dataset, arch: Architecture
+) -> None:
+    answer = trainer.answer(trainer.give(training(fresh.snapshot, rows(dataset, 800, flipped=True), arch, steps=40)))
+    assert isinstance(answer, Trained)
+    counts = []
+    for flipped in (False, True):
+        measured = validator.answer(
+            validator.give(
+                MeasureTask(
+                    architecture=arch.name,
+                    snapshots=(answer.snapshot,),
+                    data=rows(dataset, 500, flipped=flipped, start=2000),
+                )
+            )
+        )
+        assert isinstance(measured, Measured)
+        counts.append(measured.correct[0] or 0)
+    assert counts[0] < 100 < counts[1]
+
+
+def test_answers_come_back_to_their_tickets_in_any_order(
+    validator: Child, fresh: Trained, dataset: Dataset, arch: Architecture
+) -> None:
+    tickets = [
+        validator.give(MeasureTask(architecture=arch.name, snapshots=(fresh.snapshot,), data=rows(dataset, count)))
+        for count in (10, 20, 30)
+    ]
+    totals = [validator.answer(ticket) for ticket in reversed(tickets)]
+    assert [one.total for one in totals if isinstance(one, Measured)] == [30, 20, 10]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped header", "empty", "noise"])
+def test_a_malformed_snapshot_is_none_or_failed_and_the_child_goes_on(
+    trainer: Child, validator: Child, fresh: Trained, dataset: Dataset, arch: Architecture, damage: str
+) -> None:
+    bad = {
+        "cut": fresh.snapshot[:-1],
+        "flipped header": b"\xff" + fresh.snapshot[1:],
+        "empty": b"",
+        "noise": bytes(range(256)) * 100,
+    }[damage]
+    answer = trainer.answer(trainer.give(training(bad, rows(dataset, 50), arch)))
+    assert isinstance(answer, Failed)
+    assert answer.malformed
+    measured = validator.answer(
+        validator.give(MeasureTask(architecture=arch.name, snapshots=(bad, fresh.snapshot), data=rows(dataset, 50)))
+    )
+    assert isinstance(measured, Measured)
+    assert measured.correct[0] is None
+    assert measured.correct[1] is not None
+
+
+def test_weights_that_overflow_are_measured_or_refused_and_end_no_child(
+    validator: Child, dataset: Dataset, arch: Architecture
+) -> None:
+    weights = {spec.name: np.full(spec.shape, 65024, np.float32) for spec in arch.tensors}
+    huge = encode(weights, arch, Codec.FLOAT32).data
+    answer = validator.answer(
+        validator.give(MeasureTask(architecture=arch.name, snapshots=(huge,), data=rows(dataset, 50)))
+    )
+    assert isinstance(answer, Measured)
+    assert answer.correct[0] is None or 0 <= answer.correct[0] <= 50
+
+
+def test_a_missing_dataset_is_answered(
+    trainer: Child, validator: Child, fresh: Trained, arch: Architecture, tmp_path: Path
+) -> None:
+    missing = LocalData(dataset=DATASET, root=tmp_path, rows=np.arange(5))
+    for child, task in (
+        (trainer, training(fresh.snapshot, missing, arch)),
+        (validator, MeasureTask(architecture=arch.name, snapshots=(), data=missing)),
+    ):
+        answer = child.answer(child.give(task))
+        assert isinstance(answer, Failed)
+        assert not answer.malformed
+        assert "DatasetMissing" in answer.message
+
+
+def test_a_killed_child_is_told_and_so_is_every_later_use(dataset: Dataset, arch: Architecture) -> None:
+    child = Child(Kind.VALIDATION)
+    try:
+        assert child.pid is not None
+        ticket = child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5)))
+        child.answer(ticket)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match=r"validation process ended with status -9; was it killed for want"):
+            child.answer(child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5))))
+        with pytest.raises(WorkerDied):
+            child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5)))
+    finally:
+        child.close()
+
+
+def test_both_algorithms_learn_over_the_adapter(
+    trainer: Child, validator: Child, fresh: Trained, dataset: Dataset, arch: Architecture
+) -> None:
+    def local_trainer(start: int) -> LocalTrainer:
+        return LocalTrainer(
+            trainer,
+            rows(dataset, 300, start=start),
+            arch,
+            codec=Codec.INT8,
+            rates=TrainingRates(batch_size=32, learning_rate=0.05, momentum=0.9),
+            seed=1,
+        )
+
+    async def main() -> None:
+        blank = Model(data=fresh.snapshot, digest=fresh.digest, age=0)
+        own = await local_trainer(0).train(blank, steps=4)
+        assert own.age == 4
+        assessor = LocalAssessor(validator, rows(dataset, 200, start=1000), arch)
+        for adapter, age in (
+            (OppCL(local_trainer(300), max_rounds=5, own_steps=2), 9),
+            (Gossip(local_trainer(300), arch, codec=Codec.INT8, kind=Merge.MEAN, own_steps=2), 4),
+        ):
+            updated = await adapter.contribute(own, blank)
+            assert updated.age == age
+            assert parse(updated.data, arch).digest == updated.digest
+            adopted = await adapter.adopt(updated)
+            assert adopted.age == age + 2
+            assessment = await assessor.assess(own.data, updated.data)
+            assert assessment.total == 200
+            assert assessment.updated_correct is not None
+
+    asyncio.run(main())
+
+
+def test_a_failed_answer_becomes_the_exception_that_fits(
+    trainer: Child, fresh: Trained, arch: Architecture, tmp_path: Path
+) -> None:
+    def trainer_on(data: LocalData) -> LocalTrainer:
+        rates = TrainingRates(batch_size=4, learning_rate=0.1, momentum=0.0)
+        wait = wait_virtually(100)
+        return LocalTrainer(trainer, data, arch, codec=Codec.INT8, rates=rates, seed=1, wait=wait)
+
+    async def main() -> None:
+        here = LocalData(dataset=DATASET, root=None, rows=np.arange(50))
+        with pytest.raises(MalformedSnapshot):
+            await trainer_on(here).train(Model(data=b"no", digest=b"", age=0), steps=1)
+        missing = LocalData(dataset=DATASET, root=tmp_path, rows=np.arange(50))
+        with pytest.raises(WorkerDied, match="DatasetMissing"):
+            await trainer_on(missing).train(Model(data=fresh.snapshot, digest=b"", age=0), steps=1)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())

@@ -1,0 +1,210 @@
+"""The HTTP interface: what it takes, what it answers, and that nothing is acknowledged that is not on disk."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from gateway_rig import ALICE, BOB, STAKE, Rig
+
+from contracts import calls
+from contracts.settlement import DEFAULT_PARAMETERS
+from gateway.submission import State
+
+
+def code(response) -> str:
+    return response.json["error"]["code"]
+
+
+def test_a_stake_flow_becomes_final(rig: Rig) -> None:
+    keys = rig.join(ALICE, validator=True)
+    assert [rig.state(key) for key in keys] == [State.ACCEPTED] * 4
+    rig.step()
+    shown = [rig.get(f"/v1/transactions/{key}") for key in keys]
+    assert [one["state"] for one in shown] == ["final"] * 4
+    assert [one["function"] for one in shown] == ["buy", "approve", "stake", "registerValidator"]
+    account = rig.get(f"/v1/accounts/{ALICE.address.lower()}")
+    assert account["address"] == ALICE.address
+    assert (account["free"], account["seat"], account["active"], account["next_nonce"]) == (STAKE, 1, True, 4)
+    names = [one["name"] for one in rig.get("/v1/events")["events"]]
+    assert names[-2:] == ["Staked", "ValidatorRegistered"] or "ValidatorRegistered" in names
+
+
+def test_the_same_bytes_again_are_the_same_record(rig: Rig) -> None:
+    raw = rig.buy(ALICE)
+    first, second = rig.post(raw), rig.post(raw)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json == second.json
+    rig.step()
+    assert rig.post(raw).json["state"] == "final"
+    assert rig.nonce(ALICE) == 1
+
+
+def test_twenty_threads_at_once_make_one_record(rig: Rig) -> None:
+    raw, clients = rig.buy(ALICE), [rig.client.application.test_client() for _ in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda one: rig.post(raw, one), clients))
+    assert sorted(one.status_code for one in answers) == [200] * 19 + [202]
+    assert len({one.json["id"] for one in answers}) == 1
+    assert sum(rig.store.counts().values()) == 1
+
+
+def test_twenty_threads_with_other_bytes_share_no_nonce(rig: Rig) -> None:
+    raws = [rig.buy(ALICE, wei=n + 1) for n in range(20)]
+    clients = [rig.client.application.test_client() for _ in raws]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(rig.post, raws, clients))
+    assert sorted(one.status_code for one in answers) == [202] + [409] * 19
+    assert {code(one) for one in answers if one.status_code == 409} == {"nonce_taken"}
+    assert sum(rig.store.counts().values()) == 1
+
+
+def test_other_bytes_with_a_final_nonce_are_told_who_has_it(rig: Rig) -> None:
+    key = rig.accepted(rig.buy(ALICE))
+    rig.step()
+    refused = rig.post(rig.buy(ALICE, wei=7))
+    assert (refused.status_code, code(refused)) == (409, "nonce_taken")
+    assert key in refused.json["error"]["message"]
+
+
+def test_the_next_nonce_fills_a_gap_first(rig: Rig) -> None:
+    rig.accepted(rig.buy(ALICE, nonce=0))
+    rig.accepted(rig.buy(ALICE, nonce=2))
+    assert rig.get(f"/v1/accounts/{ALICE.address}")["next_nonce"] == 1
+    rig.accepted(rig.buy(ALICE, nonce=1))
+    assert rig.get(f"/v1/accounts/{ALICE.address}")["next_nonce"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (b"nonsense", 400, "bad_request"),
+        (b"[]", 400, "bad_request"),
+        (b'{"raw": 5}', 400, "bad_request"),
+        (b'{"raw": "0x0g"}', 400, "bad_request"),
+        (b'{"raw": "0x02", "more": 1}', 400, "bad_request"),
+        (b'{"raw": "0x02"}', 400, "malformed_transaction"),
+        (b'{"raw": "' + b"0" * 70_000 + b'"}', 413, "body_too_large"),
+        ("{\"raw\": \"\N{GREEK SMALL LETTER ALPHA}\"}".encode(), 400, "bad_request"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_none_is_refused(rig: Rig, body: bytes, status: int, expected: str) -> None:
+    response = rig.client.post("/v1/transactions", data=body, content_type="application/json")
+    assert (response.status_code, code(response)) == (status, expected)
+    assert rig.store.unsettled() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "expected"),
+    [
+        ("GET", "/v1/transactions/0x12", 404, "not_found"),
+        ("GET", "/v1/nowhere", 404, "not_found"),
+        ("PUT", "/v1/transactions", 405, "method_not_allowed"),
+        ("GET", "/v1/accounts/nobody", 400, "bad_request"),
+        ("GET", "/v1/accounts/0x" + "aB" * 20, 400, "bad_request"),
+        ("GET", "/v1/jobs", 400, "bad_request"),
+        ("GET", "/v1/events?after=-1", 400, "bad_request"),
+        ("GET", "/v1/events?after=" + "9" * 30, 400, "bad_request"),
+        ("GET", "/v1/events?after=%C2%B2", 400, "bad_request"),
+        ("GET", "/v1/models/" + "a" * 64, 404, "not_found"),
+        ("GET", "/v1/models/..%2F..%2Fgateway.sqlite", 404, "not_found"),
+        ("PUT", "/v1/models/ABC", 400, "bad_request"),
+    ],
+)
+def test_every_error_is_json_with_a_code(rig: Rig, method: str, path: str, status: int, expected: str) -> None:
+    response = rig.client.open(path, method=method, data=b"")
+    assert (response.status_code, code(response)) == (status, expected)
+
+
+def test_models_are_kept_by_digest(rig: Rig) -> None:
+    body = bytes(range(256)) * 40
+    digest = hashlib.sha256(body).hexdigest()
+    path = f"/v1/models/{digest}"
+    assert rig.client.put(path, data=body).status_code == 201
+    assert rig.client.put(path, data=body).status_code == 200
+    assert rig.client.get(path, buffered=True).data == body
+    part = rig.client.get(path, buffered=True, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.data) == (206, body[10:20])
+    assert rig.client.get(path, buffered=True, headers={"Range": "bytes=99999-"}).status_code == 416
+    assert rig.client.get(path, buffered=True, headers={"If-None-Match": f'"{digest}"'}).status_code == 304
+    wrong = rig.client.put(path, data=body + b"x")
+    assert (wrong.status_code, code(wrong)) == (422, "digest_mismatch")
+
+
+def test_a_model_above_the_cap_is_refused(rig: Rig) -> None:
+    rig.client.application.config["MAX_CONTENT_LENGTH"] = 1024
+    response = rig.client.put("/v1/models/" + "0" * 64, data=bytes(1025))
+    assert (response.status_code, code(response)) == (413, "body_too_large")
+
+
+def test_the_chain_is_described(rig: Rig) -> None:
+    rig.worker.confirm()
+    chain = rig.get("/v1/chain")
+    assert (chain["chain_id"], chain["escrow"]) == (1337, rig.deployment.escrow)
+    assert chain["parameter_sets"]["0"]["validators"] == DEFAULT_PARAMETERS.validators
+    assert chain["max_fee_wei"] > chain["tip_wei"] > 0
+    retire = rig.sign(rig.chain.deployer, calls.encode_retire_parameter_set(0), nonce=rig.nonce(rig.chain.deployer))
+    refused = rig.post(retire)
+    assert (refused.status_code, code(refused)) == (422, "unknown_call")
+    rig.chain.web3.eth.send_raw_transaction(retire)
+    rig.step()
+    assert rig.get("/v1/chain")["parameter_sets"]["0"]["retired"] is True
+
+
+def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
+    rig.accepted(rig.buy(ALICE))
+
+    @sa.event.listens_for(rig.store._engine, "begin")
+    def _full(connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+
+    raws = [rig.sign(BOB, calls.encode_sell(n), nonce=n, to=rig.deployment.token) for n in range(400)]
+    for number, raw in enumerate(raws):
+        response = rig.post(raw)
+        if response.status_code != 202:
+            break
+    assert (response.status_code, code(response)) == (503, "store_unavailable")
+    assert response.json["error"]["retry"] is True
+    sa.event.remove(rig.store._engine, "begin", _full)
+    rig.restart()
+    assert sum(rig.store.counts().values()) == 1 + number
+    assert rig.post(raw).status_code == 202
+
+
+def test_a_database_that_takes_no_writes_acknowledges_nothing(rig: Rig) -> None:
+    engine = rig.store._engine
+    engine.dispose()
+
+    @sa.event.listens_for(engine, "connect")
+    def _read_only(connection, _record) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    refused = rig.post(rig.buy(ALICE))
+    assert (refused.status_code, code(refused)) == (503, "store_unavailable")
+    assert rig.get("/v1/events") == {"events": []}  # reading goes on
+    rig.restart()
+    assert rig.store.unsettled() == []
+
+
+def test_a_silent_node_is_told_without_its_url(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.provider.down = True
+    for path in ("/v1/chain", f"/v1/accounts/{ALICE.address}", "/readyz"):
+        response = rig.client.get(path, buffered=True)
+        assert (response.status_code, code(response)) == (503, "node_unavailable")
+    assert rig.post(rig.buy(ALICE)).status_code == 202  # taking work needs no node
+    assert rig.client.get("/healthz").status_code == 200
+    assert "secret" not in caplog.text
+
+
+def test_ready_tells_how_far_it_is_behind(rig: Rig) -> None:
+    behind = rig.get("/readyz")["blocks_behind"]
+    assert behind > 0
+    rig.worker.confirm()
+    assert rig.get("/readyz")["blocks_behind"] == 0
+
+
+def test_a_fault_of_ours_is_a_500_without_details(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.store, "counts", lambda: 1 / 0)
+    response = rig.client.get("/readyz")
+    assert (response.status_code, code(response)) == (500, "internal")
+    assert "division" not in response.text

@@ -109,7 +109,8 @@ def _scenarios(_: argparse.Namespace) -> int:
         attackers = f", {one.attackers.count} of them {one.attackers.kind}" if one.attackers.count else ""
         print(
             f"{name:<{width}}  {one.devices.count} devices{attackers}; {one.learning.algorithm} with"
-            f" {one.learning.architecture} on {one.data.dataset} ({one.data.partition}), {one.run.encounters} encounters"
+            f" {one.learning.architecture} on {one.data.dataset} ({one.data.partition}),"
+            f" {one.run.encounters} encounters"
         )
     return OK
 
@@ -164,25 +165,18 @@ def _run(scenario: Scenario, folder: RunFolder, *, quiet: bool) -> int:
     from device_agent.loopback.report import render  # noqa: PLC0415
     from device_agent.loopback.simulation import Seen, simulate  # noqa: PLC0415
 
-    met = False
-
     def progress(seen: Seen) -> None:
-        nonlocal met
-        met = met or seen.count("Opened") > 0
+        folder.begun = folder.begun or seen.count("Opened") > 0
         show(seen)
 
     folder.keep_scenario(scenario)
-    try:
-        with (
-            display(scenario, Console(stderr=True), quiet=quiet) as show,
-            simulate(scenario, folder.path, progress=progress) as seen,
-        ):
-            summary, record = results.summarise(scenario, seen), results.record(scenario, seen)
-        folder.finish(summary=summary, record=record, report=render(summary, record))
-    except BaseException:
-        if not met:
-            folder.discard()  # nothing happened that anyone would want to look at
-        raise
+    with (
+        display(scenario, Console(stderr=True), quiet=quiet) as show,
+        simulate(scenario, folder.path, progress=progress) as seen,
+    ):
+        summary, record = results.summarise(scenario, seen), results.record(scenario, seen)
+    folder.begun = True
+    folder.finish(summary=summary, record=record, report=render(summary, record))
     if not quiet:
         _show(summary, folder.path)
     if summary["finished"]:

@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -127,37 +128,48 @@ def _open(config: GatewayConfig) -> Gateway:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from waitress import wasyncore  # type: ignore[import-untyped]  # noqa: PLC0415
     from waitress.server import create_server  # type: ignore[import-untyped]  # noqa: PLC0415
 
     config = _config(arguments)
-    with _open(config) as opened:
-        try:
-            server = create_server(
-                opened.app,
-                host=config.host,
-                port=config.port,
-                threads=_THREADS,
-                max_request_body_size=config.limits.max_model_bytes + 1,
-                ident="idml-gateway",
-            )
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-        print(f"serving on http://{config.host}:{server.effective_port}", flush=True)
+    with _open(config) as opened, _listening(config.host, config.port) as listener:
+        connections: dict[int, object] = {}
+        server = create_server(
+            opened.app,
+            map=connections,
+            sockets=[listener],
+            threads=_THREADS,
+            max_request_body_size=2 * config.limits.max_model_bytes,  # the app refuses in JSON first
+            ident="idml-gateway",
+        )
+        print(f"serving on http://{config.host}:{listener.getsockname()[1]}", flush=True)
         background = None if arguments.no_worker else _Background(opened.worker, config.interval_s)
         with _signals(_raise_interrupt) as seen:
             try:
                 if background:
                     background.start()
-                server.run()  # returns at an interrupt, after the requests under way
+                server.run()  # returns at an interrupt, when the requests under way are answered
             except KeyboardInterrupt:
                 pass
             finally:
-                server.close()
+                # A device whose answer got lost sends the same bytes again, and finds its record.
+                wasyncore.close_all(connections, ignore_all=True)
                 if background:
                     background.end()
     if background and background.fault:
         raise background.fault
     return _stopped(seen)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise GatewayError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    with listener:
+        yield listener
 
 
 def _work(arguments: argparse.Namespace) -> int:

@@ -20,12 +20,16 @@ def broadcast(store: Store, node: Node, *, now_s: float, resend_after_s: float) 
     """Send what is due; return how many transactions the node was handed.
 
     Due are the next nonces of each account, without gaps, and what was sent over `resend_after_s` ago and is
-    in no block yet. Everything that is about to be sent is on disk as such before the first of it leaves.
-    When the node falls silent the rest waits until it is due again.
+    in no block yet, unless the node still has it: Ganache executes twice what it is handed twice. Everything
+    that is about to be sent is on disk as such before the first of it leaves. When the node falls silent the
+    rest waits until it is due again.
     """
     due: list[Submission] = []
     for account, group in groupby(store.unsettled(), key=lambda one: one.sender):
         due += _due(list(group), account, store, node, now_s=now_s, resend_after_s=resend_after_s)
+    kept = [one for one in due if one.state is State.BROADCAST and node.knows(one.id)]
+    store.seen(kept, now_s=now_s)
+    due = [one for one in due if one not in kept]
     store.sending(due, now_s=now_s)
     for handed, one in enumerate(due, start=1):
         sent = node.send(one.raw)

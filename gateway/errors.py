@@ -1,4 +1,3 @@
-
 """What can go wrong at the gateway.
 
 GatewayError

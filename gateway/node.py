@@ -12,7 +12,7 @@ from enum import Enum
 
 from eth_typing import HexStr
 from web3 import Web3
-from web3.exceptions import Web3Exception
+from web3.exceptions import TransactionNotFound, Web3Exception
 from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt
 
 from contracts.chain import ChainProfile, Finality
@@ -111,6 +111,15 @@ class Node:
             return self._web3.eth.get_transaction_count(
                 Web3.to_checksum_address(account), "latest" if block is None else block
             )
+
+    def knows(self, digest: str) -> bool:
+        """Return whether the node has a transaction, in a block or in its pool, by its 0x-prefixed hash."""
+        with _faults():
+            try:
+                self._web3.eth.get_transaction(HexStr(digest))
+            except TransactionNotFound:
+                return False
+        return True
 
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""

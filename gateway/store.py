@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
 
-from gateway.errors import Code, Refusal, StoreUnavailable
+from gateway.errors import Code, ConfigError, Refusal, StoreUnavailable
 from gateway.policy import CheckedTransaction
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.views import EventRow
@@ -148,7 +148,7 @@ class Store:
     """The gateway's database. Safe to share between threads and, by URL, between processes."""
 
     def __init__(self, url: str) -> None:
-        """Open or create the database. Raises `StoreUnavailable` if that cannot be done."""
+        """Open or create the database. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
         self._engine = _engine(url)
         with _faults():
             _tables.create_all(self._engine)
@@ -261,6 +261,14 @@ class Store:
                         attempts=_submissions.c.attempts + 1,
                     )
                 )
+
+    def seen(self, submissions: Sequence[Submission], *, now_s: float) -> None:
+        """Write down that the node still has these: they need not be sent again for a while."""
+        if not submissions:
+            return
+        with self._write() as db:
+            keys = [one.id for one in submissions]
+            db.execute(sa.update(_submissions).where(_submissions.c.id.in_(keys)).values(sent_at_s=now_s, note=None))
 
     def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
         """Move one submission along its table, unless it has moved since it was read."""
@@ -487,7 +495,10 @@ def _faults() -> Iterator[None]:
 
 
 def _engine(url: str) -> Engine:
-    engine = sa.create_engine(url)
+    try:
+        engine = sa.create_engine(url)
+    except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError
+        raise ConfigError(f"database_url: no driver for this kind of database: {error}") from error
     if engine.dialect.name == "sqlite":
 
         @sa.event.listens_for(engine, "connect")

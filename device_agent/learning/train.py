@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,7 +14,6 @@ def train(
     network: nn.Module,
     images: Images,
     labels: Labels,
-    order: npt.NDArray[np.int64],
     *,
     start: int,
     steps: int,
@@ -28,9 +26,8 @@ def train(
 
     Args:
         network: gets (N, C, H, W) float32, gives logits.
-        images: (N, C, H, W) uint8, all of the dataset; only the rows in `order` are touched.
+        images: (N, C, H, W) uint8, the device's own; mini-batches go round in them.
         labels: (N,) uint8, matching `images`.
-        order: the device's own rows; mini-batches go round in it.
         start: how many images were trained on before.
         steps: mini-batches.
         batch_size: images in each.
@@ -44,7 +41,7 @@ def train(
     total = 0.0
     for step in range(steps):
         at = start + step * batch_size
-        rows = order[np.arange(at, at + batch_size) % len(order)]
+        rows = np.arange(at, at + batch_size) % len(labels)
         x = torch.from_numpy(normalise(images[rows]))
         y = torch.from_numpy(labels[rows].astype(np.int64))
         optimizer.zero_grad(set_to_none=True)

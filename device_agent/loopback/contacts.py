@@ -82,10 +82,10 @@ def _read(path: Path) -> list[tuple[float, int, int]]:
         fields = line.split()
         try:
             t, i, j = float(fields[0]), int(fields[1]), int(fields[2])
-            if not math.isfinite(t):
-                raise ValueError("no time")
         except (ValueError, IndexError):
-            raise ConfigError(f'{path}:{number}: {line[:60]!r} is not "t i j"') from None
+            t, i, j = math.nan, 0, 0
+        if not math.isfinite(t):
+            raise ConfigError(f'{path}:{number}: {line[:60]!r} is not "t i j"')
         if i != j:
             sightings.append((t, i, j))
     if not sightings:

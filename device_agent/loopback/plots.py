@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -261,7 +261,7 @@ def _draw_votes(axes: Axes, votes: Sequence[Votes]) -> None:
     )
     axes.plot(
         *crosses, linestyle="none", marker="x", color=BAD, label="wrong vote",
-        markersize=min(6, max(1.5, 0.7 * width_pt)), markeredgewidth=min(1.6, max(0.5, 0.25 * width_pt)),
+        markersize=min(6, max(1.8, 1.1 * width_pt)), markeredgewidth=min(1.6, max(0.5, 0.25 * width_pt)),
     )  # fmt: skip
     highest = max(
         (max(one.valid_correct + one.valid_wrong, one.invalid_correct + one.invalid_wrong) for one in votes),
@@ -276,11 +276,15 @@ def _draw_votes(axes: Axes, votes: Sequence[Votes]) -> None:
 
 def _draw_verdicts(axes: Axes, votes: Sequence[Votes]) -> None:
     width_pt = 300 / max(1, len(votes))
-    for verdict, marker, color in (("valid", "o", GOOD), ("invalid", "x", BAD), ("none", "_", MUTED)):
+    for verdict, marker, color, above in (
+        ("valid", "o", GOOD, 0.18),
+        ("invalid", "x", BAD, -0.18),
+        ("none", "_", MUTED, 0.0),
+    ):
         found = [(number, one.honest) for number, one in enumerate(votes, start=1) if one.verdict == verdict]
         axes.plot(
-            [number for number, _ in found], [int(honest) for _, honest in found], linestyle="none", marker=marker,
-            color=color, markersize=min(6, max(1.5, 0.7 * width_pt)), label=verdict,
+            [number for number, _ in found], [int(honest) + above for _, honest in found],
+            linestyle="none", marker=marker, color=color, markersize=min(6, max(1.8, 1.1 * width_pt)), label=verdict,
             markeredgewidth=min(1.6, max(0.5, 0.25 * width_pt)),
         )  # fmt: skip
     axes.set_ylim(-0.7, 1.7)
@@ -301,7 +305,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _svg(name: str, draw: Callable[[Figure], None], *, height_in: float = _HEIGHT_IN) -> str:
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+    with mpl.rc_context(cast("Any", _STYLE | {"svg.hashsalt": name})):  # the stubs want literal keys
         figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained", facecolor="none")
         draw(figure)
         buffer = StringIO()

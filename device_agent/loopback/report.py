@@ -26,7 +26,7 @@ from device_agent.loopback.summary import FORMAT
 PUBLISHED_GAS = 457_225
 """Of an encounter, in total, on Ganache: arXiv 2304.05354."""
 
-_MOST_ROWS = 1_000
+_MOST_ROWS = 500
 _MOST_REASONS = 5
 
 Json = dict[str, Any]

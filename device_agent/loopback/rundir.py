@@ -51,11 +51,18 @@ Json = dict[str, Any]
 
 
 class RunFolder:
-    """A folder claimed for one run. Use it as a context manager: leaving it gives the claim up."""
+    """A folder claimed for one run. Use it as a context manager: leaving it gives the claim up.
+
+    Attributes:
+        path: where it lies.
+        begun: set it once something happened that is worth keeping; if an exception ends the run before that,
+            nothing is left behind.
+    """
 
     def __init__(self, path: Path, lock: IO[str], *, made: bool) -> None:
         """Use `claim`."""
         self.path = path
+        self.begun = False
         self._lock = lock
         self._made = made
 
@@ -82,15 +89,13 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not self.begun:
+            _clear(self.path, keep=None)
+            if self._made:
+                with suppress(OSError):
+                    self.path.rmdir()
         self._lock.close()
-
-    def discard(self) -> None:
-        """Leave nothing behind: nothing had happened yet."""
-        _clear(self.path, keep=None)
-        if self._made:
-            with suppress(OSError):
-                self.path.rmdir()
 
     def keep_scenario(self, scenario: Scenario) -> None:
         """Write the scenario as it is run, so that it can be run again."""

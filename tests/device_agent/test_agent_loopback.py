@@ -69,12 +69,11 @@ def test_a_world_in_which_nothing_is_due_ever_is_told() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(WorldStalled), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        try:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with pytest.raises(WorldStalled):
             runner.run(main())
-        finally:
-            for task in asyncio.all_tasks(runner.get_loop()):
-                task.cancel()
+        for task in asyncio.all_tasks(runner.get_loop()):
+            task.cancel()
 
 
 def test_the_clock_tells_the_loops_time_and_an_epoch() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,19 +212,39 @@ def test_a_missing_dataset_is_answered(
         assert "DatasetMissing" in answer.message
 
 
-def test_a_killed_child_is_told_and_so_is_every_later_use(dataset: Dataset, arch: Architecture) -> None:
+def test_a_killed_child_is_told_and_a_new_one_takes_the_next_task(dataset: Dataset, arch: Architecture) -> None:
     child = Child(Kind.VALIDATION)
+    task = MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5))
+    answer = Measured(correct=(), total=5)
     try:
-        assert child.pid is not None
-        ticket = child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5)))
-        child.answer(ticket)
-        os.kill(child.pid, signal.SIGKILL)
+        assert child.pid is None  # an idle device has the memory for itself
+        assert child.answer(child.give(task)) == answer
+        first = child.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        lost = child.give(task)
+        os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match=r"validation process ended with status -9; was it killed for want"):
-            child.answer(child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5))))
-        with pytest.raises(WorkerDied):
-            child.give(MeasureTask(architecture=arch.name, snapshots=(), data=rows(dataset, 5)))
+            child.answer(lost)
+        assert child.answer(child.give(task)) == answer
+        assert child.pid not in (None, first)
+        with pytest.raises(WorkerDied, match="died before it answered"):
+            child.answer(lost)
     finally:
         child.close()
+    assert child.pid is None
+
+
+@pytest.mark.timeout(60)
+def test_many_tasks_larger_than_the_pipe_can_be_queued_before_an_answer_is_taken(
+    trainer: Child, dataset: Dataset
+) -> None:
+    big = architecture("cnn14", (1, 28, 28))
+    fresh = trainer.answer(trainer.give(FreshTask(architecture=big.name, codec=Codec.FLOAT32, seed=1)))
+    assert isinstance(fresh, Trained)
+    task = replace(training(fresh.snapshot, rows(dataset, 8), big, steps=1), codec=Codec.FLOAT32, batch_size=4)
+    tickets = [trainer.give(task) for _ in range(5)]
+    assert all(isinstance(trainer.answer(ticket), Trained) for ticket in tickets)
 
 
 def test_both_algorithms_learn_over_the_adapter(

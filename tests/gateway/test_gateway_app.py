@@ -27,7 +27,11 @@ def test_a_stake_flow_becomes_final(rig: Rig) -> None:
     assert account["address"] == ALICE.address
     assert (account["free"], account["seat"], account["active"], account["next_nonce"]) == (STAKE, 1, True, 4)
     names = [one["name"] for one in rig.get("/v1/events")["events"]]
-    assert names[-2:] == ["Staked", "ValidatorRegistered"] or "ValidatorRegistered" in names
+    assert [one for one in names if one in ("Bought", "Staked", "ValidatorRegistered")] == [
+        "Bought",
+        "Staked",
+        "ValidatorRegistered",
+    ]
 
 
 def test_the_same_bytes_again_are_the_same_record(rig: Rig) -> None:
@@ -159,15 +163,17 @@ def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
 
     raws = [rig.sign(BOB, calls.encode_sell(n), nonce=n, to=rig.deployment.token) for n in range(400)]
-    for number, raw in enumerate(raws):
+    stored = 1
+    for raw in raws:
         response = rig.post(raw)
         if response.status_code != 202:
             break
+        stored += 1
     assert (response.status_code, code(response)) == (503, "store_unavailable")
     assert response.json["error"]["retry"] is True
     sa.event.remove(rig.store._engine, "begin", _full)
     rig.restart()
-    assert sum(rig.store.counts().values()) == 1 + number
+    assert sum(rig.store.counts().values()) == stored
     assert rig.post(raw).status_code == 202
 
 

@@ -26,9 +26,11 @@ def test_nonces_wait_for_the_one_before_them(rig: Rig) -> None:
     assert {rig.state(key) for key in (first, other, *later)} == {State.FINAL}
 
 
-def test_the_same_bytes_are_sent_again_after_a_while(rig: Rig) -> None:
+def test_what_the_node_forgot_is_sent_again_after_a_while(rig: Rig) -> None:
     key = rig.accepted(rig.buy(ALICE))
+    snapshot = rig.chain.request("evm_snapshot")
     assert rig.worker.broadcast() == 1
+    assert rig.chain.request("evm_revert", [snapshot])  # its pool is empty now
     rig.now_s += RESEND_AFTER_S - 1
     assert rig.worker.broadcast() == 0
     rig.now_s += 1
@@ -38,6 +40,15 @@ def test_the_same_bytes_are_sent_again_after_a_while(rig: Rig) -> None:
     rig.worker.confirm()
     found = rig.store.submission(key)
     assert (found.state, found.attempts, found.note, rig.nonce(ALICE)) == (State.FINAL, 2, None, 1)
+
+
+def test_what_the_node_has_is_not_sent_again(rig: Rig) -> None:
+    key = rig.accepted(rig.buy(ALICE))
+    assert rig.worker.broadcast() == 1
+    for _ in range(3):
+        rig.now_s += RESEND_AFTER_S
+        assert rig.worker.broadcast() == 0
+    assert (len(rig.provider.sends), rig.store.submission(key).attempts) == (1, 1)
 
 
 def test_a_lost_reply_causes_no_second_execution(rig: Rig) -> None:
@@ -54,7 +65,7 @@ def test_a_lost_reply_causes_no_second_execution(rig: Rig) -> None:
     rig.worker.broadcast()  # mined, but we have not looked yet
     rig.worker.confirm()
     assert rig.state(key) is State.FINAL
-    assert (rig.nonce(ALICE), len(rig.provider.sends)) == (1, 2)
+    assert (rig.nonce(ALICE), len(rig.provider.sends)) == (1, 1)
 
 
 def test_an_attempt_is_on_disk_before_it_is_sent(rig: Rig) -> None:

@@ -8,7 +8,7 @@ from gateway_rig import ALICE, sign
 
 from contracts import calls
 from gateway.config import Limits
-from gateway.errors import Code, Refusal, StoreUnavailable
+from gateway.errors import Code, ConfigError, Refusal, StoreUnavailable
 from gateway.policy import CheckedTransaction, check
 from gateway.store import Block, Store
 from gateway.submission import Happening, State
@@ -112,3 +112,9 @@ def test_a_busy_database_is_told(store: Store, url: str, monkeypatch: pytest.Mon
         with pytest.raises(StoreUnavailable, match="locked"):
             store.accept(checked(), now_s=0)
     other.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql+nothing://db/idml", "nothing://db/idml"])
+def test_a_missing_driver_is_told(url: str) -> None:
+    with pytest.raises(ConfigError, match="no driver"):
+        Store(url)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import calls
+from contracts.deploy import reader
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState, VoteReason
 from contracts.terms import Terms, terms_to_json
@@ -96,8 +97,6 @@ def test_a_report_of_the_neighbor_voids_the_learners(field: Rig) -> None:
 
 
 def test_the_view_agrees_with_the_contract_all_the_way(field: Rig) -> None:
-    from contracts.deploy import reader
-
     read = reader(field.chain.web3, field.deployment)
     agreed = field.terms()
     encounter = bytes.fromhex(field.id(agreed)[2:])

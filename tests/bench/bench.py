@@ -1,0 +1,366 @@
+"""`make bench`: measure, print a table, write `bench.json`.
+
+Every ratio is taken side by side: both sides in turn in one run, after a warm-up, and the median of the runs' own
+ratios is what counts. Machines are shared and noisy, so the spread is printed too. One thread per process.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import torch
+from eth_account import Account
+from rich.console import Console
+from rich.table import Table
+from waitress.server import create_server
+
+from contracts.chain import PROFILES
+from contracts.deploy import deploy_local
+from contracts.localchain import open_chain
+from device_agent.learning.train import train
+from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Measured, MeasureTask, Trained, TrainTask
+from gateway.app import create_app
+from gateway.config import Limits
+from gateway.node import Node
+from gateway.shelf import Shelf
+from gateway.store import Store
+from gateway.worker import Worker
+from models.cnn import build, load_weights
+from models.data import load, normalise
+from models.evaluate import Evaluator
+from models.registry import named
+from models.snapshot import Codec, decode
+
+DATASET = "fashion-mnist"
+ARCHITECTURE = "cnn6-28x28x1"
+BATCH = 32
+STEPS = 20  # per task, as in the demo
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of `bench.json`; `runs` holds every counted value."""
+
+    name: str
+    value: float
+    unit: str
+    better: str
+    target: float | None
+    baseline: float | None
+    runs: list[float]
+
+
+def side_by_side(
+    ours: Callable[[], float], theirs: Callable[[], float], *, runs: int
+) -> tuple[list[float], list[float]]:
+    """Return both sides' rates, measured in turn after one warm-up each."""
+    ours()
+    theirs()
+    pairs = [(ours(), theirs()) for _ in range(runs)]
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def train_step_ratio(runs: int, tasks: int = 10) -> Row:
+    """Steps per second of the simulation's training process, tasks and snapshots included, over a bare loop."""
+    arch = named(ARCHITECTURE)
+    dataset = load(DATASET)
+    rows = np.random.default_rng(1).permutation(len(dataset.train_labels))[:900]
+    child = Child(Kind.TRAINING)
+    fresh = child.answer(child.give(FreshTask(architecture=arch.name, codec=Codec.INT8, seed=1)))
+    assert isinstance(fresh, Trained)
+    local = LocalData(dataset=DATASET, root=None, rows=rows)
+
+    def simulated() -> float:
+        started_s = time.perf_counter()
+        snapshot = fresh.snapshot
+        for number in range(tasks):
+            task = TrainTask(
+                architecture=arch.name,
+                snapshot=snapshot,
+                data=local,
+                codec=Codec.INT8,
+                start=number * STEPS * BATCH,
+                steps=STEPS,
+                batch_size=BATCH,
+                learning_rate=0.05,
+                momentum=0.0,
+                seed=number,
+            )
+            answer = child.answer(child.give(task))
+            assert isinstance(answer, Trained)
+            snapshot = answer.snapshot
+        return tasks * STEPS / (time.perf_counter() - started_s)
+
+    torch.set_num_threads(1)
+    network = build(arch, 1)
+    images, labels = dataset.train_images, dataset.train_labels
+
+    def bare() -> float:
+        """The loop anybody would write: tensors ready in memory, one optimizer, no snapshots."""
+        x = torch.from_numpy(normalise(images[rows]))
+        y = torch.from_numpy(labels[rows].astype(np.int64))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+        network.train()
+        started_s = time.perf_counter()
+        for step in range(tasks * STEPS):
+            chosen = torch.arange(step * BATCH, (step + 1) * BATCH) % len(rows)
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(network(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+        return tasks * STEPS / (time.perf_counter() - started_s)
+
+    try:
+        ours, theirs = side_by_side(simulated, bare, runs=runs)
+    finally:
+        child.close()
+    return ratio("train_step_ratio", ours, theirs, target=0.9)
+
+
+def validate_speedup(runs: int) -> Row:
+    """Test images per second with ONNX Runtime over PyTorch (channels_last, its faster layout), weights to answer."""
+    arch = named(ARCHITECTURE)
+    dataset = load(DATASET)
+    images, labels = np.asarray(dataset.test_images), np.asarray(dataset.test_labels)
+    child = Child(Kind.TRAINING)
+    fresh = child.answer(child.give(FreshTask(architecture=arch.name, codec=Codec.INT8, seed=1)))
+    child.close()
+    assert isinstance(fresh, Trained)
+    weights = decode(fresh.snapshot, arch)
+    evaluator = Evaluator(arch)
+    torch.set_num_threads(1)
+    network = build(arch, 1).to(memory_format=torch.channels_last).eval()
+    answers: dict[str, int] = {}
+
+    def onnx_runtime() -> float:
+        started_s = time.perf_counter()
+        answers["onnx"] = evaluator.accuracy(weights, images, labels).correct
+        return len(labels) / (time.perf_counter() - started_s)
+
+    def pytorch() -> float:
+        started_s = time.perf_counter()
+        load_weights(network, weights)
+        correct = 0
+        with torch.inference_mode():
+            for at in range(0, len(labels), 100):
+                x = torch.from_numpy(normalise(images[at : at + 100])).to(memory_format=torch.channels_last)
+                correct += int((network(x).argmax(dim=1).numpy() == labels[at : at + 100]).sum())
+        answers["torch"] = correct
+        return len(labels) / (time.perf_counter() - started_s)
+
+    ours, theirs = side_by_side(onnx_runtime, pytorch, runs=runs)
+    assert abs(answers["onnx"] - answers["torch"]) <= 10, f"the two sides do not agree: {answers}"
+    return ratio("validate_speedup", ours, theirs, target=1.2)
+
+
+def validator_rss_mb(runs: int) -> Row:
+    """Peak memory of the validation process of an agent while it measures two models on 600 images."""
+    arch = named(ARCHITECTURE)
+    rows = np.random.default_rng(1).permutation(60_000)[:600]
+    maker = Child(Kind.TRAINING)
+    fresh = maker.answer(maker.give(FreshTask(architecture=arch.name, codec=Codec.INT8, seed=1)))
+    maker.close()
+    assert isinstance(fresh, Trained)
+    peaks = []
+    for _ in range(runs):
+        child = Child(Kind.VALIDATION)
+        for _ in range(10):
+            task = MeasureTask(
+                architecture=arch.name,
+                snapshots=(fresh.snapshot, fresh.snapshot),
+                data=LocalData(dataset=DATASET, root=None, rows=rows),
+            )
+            assert isinstance(child.answer(child.give(task)), Measured)
+        peaks.append(memory_mb(child.pid, "VmHWM"))
+        child.close()
+    return Row(
+        name="validator_rss_mb",
+        value=max(peaks),
+        unit="MB",
+        better="lower",
+        target=100,
+        baseline=None,
+        runs=peaks,
+    )
+
+
+def agent_idle_rss_mb(runs: int) -> Row:
+    """Memory of a whole agent process that has staked, polls a real gateway, and trains nothing."""
+    sizes = []
+    for number in range(runs):
+        with tempfile.TemporaryDirectory() as folder, a_gateway(Path(folder)) as (url, fund):
+            key = Account.create().key
+            fund(Account.from_key(key).address)
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / "idle_agent.py"), url, folder, key.hex()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == "joined\n", f"run {number}: the agent did not join"
+            time.sleep(5)
+            sizes.append(memory_mb(process.pid, "VmRSS"))
+            process.communicate(timeout=20)
+    return Row(
+        name="agent_idle_rss_mb",
+        value=max(sizes),
+        unit="MB",
+        better="lower",
+        target=80,
+        baseline=None,
+        runs=sizes,
+    )
+
+
+@contextmanager
+def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """Serve a real gateway on loopback over an embedded chain that makes a block a second."""
+    now_s = int(time.time())
+    with open_chain("embedded", genesis_time_s=now_s - 1000) as chain:
+        deployment = deploy_local(chain)
+        store = Store(f"sqlite:///{folder / 'gateway.sqlite'}")
+        node = Node(chain.web3, PROFILES["embedded"])
+        worker = Worker(store, node, deployment, now_s=time.time, resend_after_s=30)
+        turn = threading.Lock()
+        app = create_app(
+            store=store,
+            shelf=Shelf(folder / "models"),
+            node=node,
+            deployment=deployment,
+            limits=Limits(),
+            now_s=time.time,
+        )
+
+        def locked(environ: dict[str, object], start_response: object) -> object:
+            with turn:  # the embedded chain is not made for threads
+                return app(environ, start_response)
+
+        server = create_server(locked, host="127.0.0.1", port=0, threads=2)
+        stop = threading.Event()
+
+        def make_blocks() -> None:
+            while not stop.wait(0.5):
+                with turn:
+                    worker.broadcast()
+                    chain.mine(chain.time_s + 1)
+                    worker.confirm()
+
+        def fund(address: str) -> None:
+            with turn:
+                chain.fund([address], 10**20)
+
+        threads = [threading.Thread(target=make_blocks), threading.Thread(target=server.run, daemon=True)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.effective_port}", fund
+        finally:
+            stop.set()
+            threads[0].join()
+            server.close()
+            store.close()
+
+
+def loop_encounters_per_cpu_s(runs: int) -> Row:
+    """Whole encounters of the demo per second of CPU, of all processes, start-up included."""
+    rates = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "device_agent", "simulate", "demo-oppcl", "--out", folder, "--quiet"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            settled = json.loads((Path(folder) / "summary.json").read_text())["encounters"]["settled"]
+            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            rates.append(settled / cpu_s)
+    return Row(
+        name="loop_encounters_per_cpu_s",
+        value=median(rates),
+        unit="encounters/s",
+        better="higher",
+        target=None,
+        baseline=None,
+        runs=rates,
+    )
+
+
+def ratio(name: str, ours: list[float], theirs: list[float], *, target: float) -> Row:
+    """Return the row of a ratio of rates; the baseline is the other side's median rate."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return Row(
+        name=name,
+        value=median(ratios),
+        unit="ratio",
+        better="higher",
+        target=target,
+        baseline=median(theirs),
+        runs=ratios,
+    )
+
+
+def memory_mb(pid: int | None, field: str) -> float:
+    """Read VmRSS or VmHWM of a process, in MB of 10^6 bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise LookupError(field)
+
+
+ROWS: dict[str, Callable[[int], Row]] = {
+    "train_step_ratio": train_step_ratio,
+    "validate_speedup": validate_speedup,
+    "agent_idle_rss_mb": agent_idle_rss_mb,
+    "validator_rss_mb": validator_rss_mb,
+    "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
+}
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table."""
+    table = Table(title="benchmarks (median; memory: maximum)")
+    for column in ("name", "value", "unit", "target", "reached", "min", "max", "runs"):
+        table.add_column(column, justify="left" if column in ("name", "unit") else "right")
+    for row in rows:
+        reached = ""
+        if row.target is not None:
+            better = row.value >= row.target if row.better == "higher" else row.value <= row.target
+            reached = "yes" if better else "NO"
+        target = "" if row.target is None else f"{row.target:g}"
+        low, high = f"{min(row.runs):.3g}", f"{max(row.runs):.3g}"
+        table.add_row(row.name, f"{row.value:.3g}", row.unit, target, reached, low, high, str(len(row.runs)))
+    Console().print(table)
+
+
+def main() -> int:
+    """Measure the rows asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each row (default 5)")
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.only:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        rows.append(ROWS[name](arguments.runs))
+    show(rows)
+    arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

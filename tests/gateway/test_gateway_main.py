@@ -1,0 +1,284 @@
+"""The command line, and the gateway truly served: its own process, real HTTP, a real node."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_rig import ALICE, BOB, STAKE, Rig, sign
+
+from contracts import calls, deploy
+from contracts.deploy import Deployment
+from contracts.localchain import LocalChain, open_chain
+from gateway.__main__ import main
+from gateway.errors import ChainMismatch
+from gateway.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["serve", "--prot", "1"],
+        ["serve", "--port", "many"],
+        ["inspect"],
+        ["inspect", "0x12"],
+        ["worker", "--port", "1"],
+    ],
+)
+def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["worker"], ["inspect"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown if not command else "--config" in shown
+
+
+def failed(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = main(arguments)
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown.startswith("idml-gateway: ")
+    return status, shown
+
+
+def test_bad_settings_exit_with_2_and_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'chain = "anvil"\ndata = "{tmp_path}/data"\nprot = 5\n')
+    status, shown = failed(["serve", "--config", str(file)], capsys)
+    assert status == 2
+    assert f"{file}: unknown key prot" in shown
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_node_that_does_not_answer_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--chain", "anvil", "--rpc-url", "http://u:secret@127.0.0.1:9", "--data", str(tmp_path / "data")]
+    status, shown = failed(["serve", *at], capsys)
+    assert status == 1
+    assert "no node answers at http://***@127.0.0.1:9" in shown
+    assert "secret" not in shown
+
+
+def test_a_deployment_that_is_nowhere_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--chain", "anvil", "--deployment", str(tmp_path / "x.json"), "--data", str(tmp_path)]
+    status, shown = failed(["worker", *at], capsys)
+    assert (status, "x.json" in shown) == (2, True)
+
+
+def test_inspecting_reads_the_database_alone(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    rig.join(ALICE)
+    key = rig.accepted(rig.buy(BOB))
+    rig.step()
+    agreed = rig.terms()
+    rig.done(ALICE, calls.encode_check_in(agreed))
+    at = ["--chain", "anvil", "--data", str(rig.folder)]
+    assert main(["inspect", *at, key.upper().replace("0X", "0x")]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "final"
+    assert main(["inspect", *at, rig.id(agreed)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["state"], shown["events"][0]["name"]) == ("learner_checked_in", "CheckedIn")
+    status, words = failed(["inspect", *at, "0x" + "00" * 32], capsys)
+    assert (status, "no transaction or encounter" in words) == (1, True)
+
+
+def test_inspecting_where_nothing_is_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--chain", "anvil", "--data", str(tmp_path / "data")]
+    status, _ = failed(["inspect", *at, "0x" + "00" * 32], capsys)
+    assert status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# Truly served
+
+
+@pytest.fixture(scope="module")
+def anvil() -> Iterator[tuple[LocalChain, Deployment]]:
+    with open_chain("anvil") as chain:
+        yield chain, Rig.deployed(chain)
+
+
+class Program:
+    """`python -m gateway ...`, its output read up to a line."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "gateway", *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONWARNINGS": "error"},
+            )
+
+    def line(self, beginning: str) -> str:
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.popen.poll() is None:
+            for line in self.log.read_text().splitlines():
+                if line.startswith(beginning):
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self, number: int) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(20)
+
+
+@contextmanager
+def program(arguments: Sequence[str], log: Path) -> Iterator[Program]:
+    started = Program(arguments, log)
+    try:
+        yield started
+    finally:
+        if started.popen.poll() is None:
+            started.popen.kill()
+            started.popen.wait()
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def settings(chain: LocalChain, deployment: Deployment, folder: Path) -> list[str]:
+    deploy.record(deployment, folder / "deployments")
+    url = chain.web3.provider.endpoint_uri.replace("http://", "http://user:secret@")
+    file = folder / "gateway.toml"
+    file.write_text(
+        f'chain = "anvil"\nrpc_url = "{url}"\ndata = "{folder}/data"\n'
+        f'deployment = "{folder}/deployments"\ninterval_s = 0.05\n'
+    )
+    return ["--config", str(file)]
+
+
+def until_final(chain: LocalChain, at: str, keys: Sequence[str]) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        states = [ask(f"{at}/v1/transactions/{key}")["state"] for key in keys]
+        if states == ["final"] * len(keys):
+            return
+        if "broadcast" in states:
+            chain.mine(chain.time_s + 1)
+        time.sleep(0.05)
+    raise AssertionError(states)
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_stake_flow_over_real_http_and_a_graceful_stop(
+    anvil: tuple[LocalChain, Deployment], tmp_path: Path, number: int, status: int
+) -> None:
+    chain, deployment = anvil
+    who = ALICE if status == 0 else BOB
+    token, escrow = deployment.token, deployment.escrow
+    raws = [
+        sign(who, calls.encode_stake(STAKE), to=escrow, nonce=2),
+        sign(who, calls.encode_approve(escrow, STAKE), to=token, nonce=1),
+        sign(who, calls.encode_buy(), to=token, nonce=0, value=STAKE // 1000),
+    ]
+    arguments = ["serve", *settings(chain, deployment, tmp_path), "--port", "0"]
+    with program(arguments, tmp_path / "log") as served:
+        at = served.line("serving on ").removeprefix("serving on ")
+        assert ask(f"{at}/readyz")["ok"] is True
+        keys = [ask(f"{at}/v1/transactions", {"raw": "0x" + raw.hex()})["id"] for raw in raws]
+        until_final(chain, at, keys)
+        assert ask(f"{at}/v1/accounts/{who.address}")["free"] == STAKE
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(f"{at}/v1/transactions", {"raw": "0x02"})
+        assert json.load(caught.value)["error"]["code"] == "malformed_transaction"
+        caught.value.close()
+        assert served.stop(number) == status
+    log = (tmp_path / "log").read_text()
+    assert "port = 0" in log
+    assert log.endswith("stopped\n")
+    assert "secret" not in log
+    assert raws[0].hex() not in log
+
+
+@pytest.mark.chain
+def test_the_worker_may_run_apart(anvil: tuple[LocalChain, Deployment], tmp_path: Path) -> None:
+    chain, deployment = anvil
+    from_file = settings(chain, deployment, tmp_path)
+    who = chain.deployer
+    nonce = chain.web3.eth.get_transaction_count(who.address)
+    raw = sign(who, calls.encode_buy(), to=deployment.token, nonce=nonce, value=1)
+    with program(["serve", *from_file, "--port", "0", "--no-worker"], tmp_path / "log") as served:
+        at = served.line("serving on ").removeprefix("serving on ")
+        key = ask(f"{at}/v1/transactions", {"raw": "0x" + raw.hex()})["id"]
+        time.sleep(0.3)
+        assert ask(f"{at}/v1/transactions/{key}")["state"] == "accepted"
+        with program(["worker", *from_file], tmp_path / "worker.log") as worker:
+            worker.line("working")
+            until_final(chain, at, [key])
+            assert worker.stop(signal.SIGTERM) == 0
+        assert served.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.chain
+def test_a_foreign_chain_is_refused_with_one_line(
+    anvil: tuple[LocalChain, Deployment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain, deployment = anvil
+    from_file = settings(chain, deployment, tmp_path)
+    wrong = tmp_path / "wrong.json"
+    for changes, says in (
+        ({"genesis_hash": "0x" + "00" * 32}, "started anew"),
+        ({"token_code_hash": "0x" + "00" * 32}, "do not use it"),
+        ({"chain_id": 5}, "chain id"),
+    ):
+        wrong.write_text(json.dumps(asdict(replace(deployment, **changes))))
+        for command in ("serve", "worker"):
+            status, shown = failed([command, *from_file, "--deployment", str(wrong)], capsys)
+            assert (status, says in shown) == (1, True), shown
+
+
+@pytest.mark.chain
+def test_a_port_in_use_is_told(
+    anvil: tuple[LocalChain, Deployment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain, deployment = anvil
+    port = chain.web3.provider.endpoint_uri.rsplit(":", 1)[1]
+    arguments = ["serve", *settings(chain, deployment, tmp_path), "--port", port]
+    status, shown = failed(arguments, capsys)
+    assert (status, f"cannot listen on 127.0.0.1:{port}" in shown) == (1, True), shown
+
+
+@pytest.mark.chain
+def test_a_worker_that_cannot_go_on_ends_the_process(
+    anvil: tuple[LocalChain, Deployment],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def confirm(_: Worker) -> None:
+        raise ChainMismatch("the chain was started anew")
+
+    monkeypatch.setattr(Worker, "confirm", confirm)
+    before = signal.getsignal(signal.SIGTERM)
+    for command in (["serve", "--port", "0"], ["worker"]):
+        status, shown = failed([*command, *settings(*anvil, tmp_path)], capsys)
+        assert (status, shown) == (1, "idml-gateway: the chain was started anew")
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from contracts import calls
-from contracts.terms import Terms
+from contracts.terms import Terms, encounter_id
 from device_agent import messages
 from device_agent.encounter import Effect, Encounter, Happening, Role
 from device_agent.encounters import Encounters
@@ -125,7 +125,7 @@ class Effects:
         previous = Model(data=data, digest=digest, age=one.proposal.age)
         async with self._computing:
             updated = await self._adapter.contribute(previous, self._own.current)
-        self._observe("contributed", key=one.key.hex(), updated=updated.digest.hex())
+        self._observe("contributed", key=one.key.hex(), encounter=await self._id(one), updated=updated.digest.hex())
         self._encounters.apply(
             one.key,
             Happening.WORKED,
@@ -162,7 +162,13 @@ class Effects:
         async with self._computing:
             model = await self._adapter.adopt(updated)
         self._own.move_on(model)
-        self._observe("adopted", key=one.key.hex(), model=model.digest.hex(), age=model.age)
+        self._observe(
+            "adopted", key=one.key.hex(), encounter=await self._id(one), model=model.digest.hex(), age=model.age
+        )
+
+    async def _id(self, one: Encounter) -> str:
+        facts = await self._patiently(self._gateway.known_chain)
+        return encounter_id(_agreed(one), facts.domain).hex()
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the gateway until it answers."""

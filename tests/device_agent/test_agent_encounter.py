@@ -119,6 +119,13 @@ class Life(RuleBasedStateMachine):
             self.one, due = result
             self.due += due
 
+    @precondition(lambda self: self.one.live)
+    @rule(data=st.data())
+    def goes_on(self, data: st.DataObject) -> None:
+        row = TRANSITIONS[self.role][self.one.stage]
+        on = [happening for happening, (after, _) in row.items() if after not in TERMINAL]
+        self.happens(data.draw(st.sampled_from(on)))
+
     @precondition(lambda self: self.one.live and self.one.stage is not Stage.PROPOSED)
     @rule(end=st.sampled_from([Happening.SETTLED, Happening.EXPIRED]))
     def ends_by_the_chain(self, end: Happening) -> None:
@@ -143,6 +150,18 @@ def test_whatever_happens_each_effect_is_due_once(role: Role, begun: Begun) -> N
     case = type("Life", (Life,), {"role": role, "fixture": begun(role)}).TestCase
     case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
     case().runTest()
+
+
+def test_a_transaction_is_due_once_however_often_its_reason_is_seen(begun: Begun) -> None:
+    for stage, happening, effect in (
+        (Stage.OPEN, Happening.OVERDUE, Effect.EXPIRE),
+        (Stage.VOTING, Happening.VOTED, Effect.FINALISE),
+        (Stage.REPORTING, Happening.REPORT_OVERDUE, Effect.CLOSE_REPORTING),
+    ):
+        one = begun(Role.NEIGHBOR, stage=stage)
+        for expected in ((effect,), (), ()):
+            one, due = step(one, happening) or pytest.fail("out of place")
+            assert due == expected
 
 
 def test_two_sides_go_through_a_whole_encounter(begun: Begun) -> None:

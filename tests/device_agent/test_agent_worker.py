@@ -37,7 +37,7 @@ from models.merge import Merge
 from models.registry import Architecture, architecture
 from models.snapshot import Codec, encode, parse
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("agent_worker")]
+pytestmark = pytest.mark.timeout(120)
 DATASET = "fashion-mnist"
 
 

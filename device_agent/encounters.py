@@ -82,6 +82,8 @@ class Encounters:
         if one is None or result is None:
             return False
         after, effects = result
+        if after == one and not effects:
+            return True  # seen before, as a deadline that is still over at the next look
         due = self._journal.record(after, effects=effects, snapshot=snapshot)
         if after.live:
             self._live[key] = after

@@ -203,7 +203,7 @@ class _Background:
     def _run(self) -> None:
         try:
             self._worker.run(self._stop, interval_s=self._interval_s)
-        except Exception as error:
+        except Exception as error:  # the supervisor: whatever ended the worker ends the process
             self.fault = error
             signal.raise_signal(signal.SIGTERM)
 

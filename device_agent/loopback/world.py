@@ -7,6 +7,7 @@ gateway application.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
@@ -37,11 +38,11 @@ class World:
         self.air = air
         self.radios = {peer: LoopbackRadio() for peer in peers}
         self.links = {peer: LoopbackLink(peer, self) for peer in self.radios}
-        self._in_range: set[frozenset[PeerId]] = set()
+        self._in_range: Counter[frozenset[PeerId]] = Counter()  # contacts under way
 
     def in_range(self, a: PeerId, b: PeerId) -> bool:
         """Return whether two devices hear each other now."""
-        return frozenset((a, b)) in self._in_range
+        return self._in_range[frozenset((a, b))] > 0
 
     async def play(self, contacts: Iterable[Contact], names: list[PeerId]) -> None:
         """Let the contacts (sorted by start) happen, each device seeing the other while one lasts."""
@@ -55,14 +56,14 @@ class World:
     async def _meet(self, a: PeerId, b: PeerId, length_s: float) -> None:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + length_s
-        self._in_range.add(frozenset((a, b)))
+        self._in_range[frozenset((a, b))] += 1
         try:
             while (left_s := end_s - loop.time()) > 0:
                 for here, there in ((a, b), (b, a)):
                     self.radios[here].hear(there, loop.time())
                 await asyncio.sleep(min(left_s, self.air.sighting_every_s))
         finally:
-            self._in_range.discard(frozenset((a, b)))
+            self._in_range[frozenset((a, b))] -= 1
 
 
 class LoopbackRadio:

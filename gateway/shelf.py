@@ -22,7 +22,7 @@ class Shelf:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot create {folder}: {error.strerror}") from error
-        self._folder = folder
+        self._folder = folder.resolve()  # Flask takes a relative path as one beside its own modules
 
     def put(self, digest: str, body: bytes) -> bool:
         """Store `body` durably; return whether it is new.

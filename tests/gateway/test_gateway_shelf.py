@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from flask import Flask, send_file
 
 from gateway.errors import Refusal, StoreUnavailable
 from gateway.shelf import Shelf
@@ -27,6 +28,17 @@ def test_a_model_lies_under_its_digest(tmp_path: Path) -> None:
     assert shelf.find(DIGEST) == tmp_path / DIGEST[:2] / DIGEST
     assert files(tmp_path) == [shelf.find(DIGEST)]
     assert shelf.find(DIGEST).read_bytes() == BODY
+
+
+def test_a_model_of_a_relative_folder_can_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask would look for a relative path beside its own modules."""
+    monkeypatch.chdir(tmp_path)
+    shelf = Shelf(Path("models"))
+    shelf.put(DIGEST, BODY)
+    with Flask("elsewhere").test_request_context():
+        response = send_file(shelf.find(DIGEST), mimetype="application/octet-stream")
+        response.direct_passthrough = False
+        assert response.get_data() == BODY
 
 
 @pytest.mark.parametrize("name", ["", "0" * 63, "A" * 64, "../" + "0" * 61, "0" * 64 + "\n"])

@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --constraint constraints.txt --editable
+# Build backends warn about editable installs; nobody who runs make can act on it.
+INSTALL := PYTHONWARNINGS=ignore $(PIP) install --quiet --constraint constraints.txt --editable
 REQUIRES := pyproject.toml constraints.txt
 # One thread per process: two threads on a busy two-core machine are slower than one.
 export OMP_NUM_THREADS := 1

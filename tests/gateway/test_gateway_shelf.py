@@ -39,6 +39,7 @@ def test_a_model_of_a_relative_folder_can_be_sent(tmp_path: Path, monkeypatch: p
         response = send_file(shelf.find(DIGEST), mimetype="application/octet-stream")
         response.direct_passthrough = False
         assert response.get_data() == BODY
+        response.close()
 
 
 @pytest.mark.parametrize("name", ["", "0" * 63, "A" * 64, "../" + "0" * 61, "0" * 64 + "\n"])

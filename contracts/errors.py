@@ -1,4 +1,3 @@
-
 """What can go wrong with the contracts, as exceptions whose message says what to do.
 
 ::

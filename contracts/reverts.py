@@ -1,4 +1,3 @@
-
 """One exception per custom error of the contracts; the message says what to do.
 
 Each class names its error as Solidity does; `ContractRevert.values` holds the arguments by name.

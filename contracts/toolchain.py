@@ -87,9 +87,7 @@ def install() -> bool:
 def _npm(program: Path, *arguments: str, required: bool = True) -> None:
     command = [*_npm_command(program), *arguments, "--ignore-scripts", "--no-audit", "--no-fund"]
     environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    done = subprocess.run(
-        command, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     reason = next((line for line in done.stderr.splitlines() if "npm error" in line), done.stderr.strip())

@@ -148,7 +148,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _check_inputs(scenario: Scenario) -> None:
     """Read what the run will read, so that nothing is written or deleted for a run that cannot start."""
     from device_agent.loopback.contacts import trace_contacts  # noqa: PLC0415
-    from device_agent.loopback.simulation import spread  # noqa: PLC0415
+    from device_agent.loopback.given import spread  # noqa: PLC0415
     from models.data import load  # noqa: PLC0415
 
     contacts = scenario.contacts
@@ -163,7 +163,8 @@ def _run(scenario: Scenario, folder: RunFolder, *, quiet: bool) -> int:
     from device_agent.loopback import summary as results  # noqa: PLC0415
     from device_agent.loopback.progress import display  # noqa: PLC0415
     from device_agent.loopback.report import render  # noqa: PLC0415
-    from device_agent.loopback.simulation import Seen, simulate  # noqa: PLC0415
+    from device_agent.loopback.seen import Seen  # noqa: PLC0415
+    from device_agent.loopback.simulation import simulate  # noqa: PLC0415
 
     def progress(seen: Seen) -> None:
         folder.begun = folder.begun or seen.count("Opened") > 0

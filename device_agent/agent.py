@@ -18,7 +18,7 @@ from device_agent.clock import Clock
 from device_agent.conversation import Conversation
 from device_agent.duty import Duty
 from device_agent.effects import Effects
-from device_agent.encounter import ChainView, Encounter, Happening, Role, Stage, seen_on_chain
+from device_agent.encounter import ChainView, Effect, Happening, Role, Stage, labelled, seen_on_chain
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
@@ -95,7 +95,14 @@ class Agent:
         self._tasks: asyncio.TaskGroup | None = None
         computing = asyncio.Lock()
         self._own = OwnModel(journal, initial)
-        self._outbox = Outbox(journal, gateway, identity, extra_tip_wei=settings.extra_tip_wei, observe=observe)
+        self._outbox = Outbox(
+            journal,
+            gateway,
+            identity,
+            extra_tip_wei=settings.extra_tip_wei,
+            observe=observe,
+            refused=self._given_up,
+        )
         self._neighborhood = Neighborhood(lost_after_s=settings.lost_after_s, usual_contact_s=settings.usual_contact_s)
         self._encounters = Encounters(journal, observe)
         self._effects = Effects(
@@ -159,6 +166,7 @@ class Agent:
         """Stake, then live until cancelled. Raises only what no part of the agent can repair."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self._encounters.start(tasks, self._effects.perform)
             self._link.attach(self._conversation.deliver, self._conversation.serve)
             await join(
                 address=self._identity.address,
@@ -168,7 +176,6 @@ class Agent:
                 settings=self._settings,
                 observe=self._observe,
             )
-            self._encounters.start(tasks, self._effects.perform)
             for radio in self._radios:
                 tasks.create_task(self._listen(radio))
             tasks.create_task(self._every(self._settings.poll_s, self._beat))
@@ -199,20 +206,35 @@ class Agent:
         self._proposals.give_up_waiting()
         for one in self._encounters.live:
             if one.terms is not None:
-                await self._watch(one, one.terms)
+                try:
+                    await self._watch(one.key, one.terms)
+                except GatewayRefused as fault:  # of this one: the others are watched all the same
+                    self._observe("fault", where="watch", reason=str(fault))
         if self._seeking:
             await self._proposals.seek()
 
-    async def _watch(self, one: Encounter, terms: Terms) -> None:
+    async def _watch(self, key: bytes, terms: Terms) -> None:
         facts = await self._gateway.known_chain()
+        if terms.parameter_set not in facts.parameter_sets:
+            facts = await self._gateway.chain()  # it was added since
+        rules = facts.parameter_sets.get(terms.parameter_set)
         view = await self._gateway.encounter(encounter_id(terms, facts.domain))
-        rules = facts.parameter_sets[terms.parameter_set]
-        happening = seen_on_chain(one, view, validators=rules.validators, grace_s=self._settings.grace_s)
+        one = self._encounters.get(key)  # as it is now: a peer may have spoken meanwhile
+        if one is None or rules is None:
+            return
+        grace_s = self._settings.grace_s
+        happening = seen_on_chain(one, view, validators=rules.validators, grace_s=grace_s)
+        learned: dict[str, object] = {}
         if happening is Happening.SETTLED:
-            verdict, updated = _verdict(view), view.updated or one.updated
-            self._encounters.apply(one.key, happening, verdict=verdict, updated=updated)
-        elif happening is not None:
-            self._encounters.apply(one.key, happening)
+            learned = {"verdict": _verdict(view), "updated": view.updated or one.updated}
+        if happening is not None:
+            self._encounters.apply_on_chain(key, happening, now_s=view.chain_time_s, grace_s=grace_s, **learned)
+
+    def _given_up(self, label: str, reason: str) -> None:
+        """Fail an encounter whose check-in or report no gateway will ever take, instead of waiting in silence."""
+        effect, key = labelled(label) or (None, b"")
+        if effect in (Effect.CHECK_IN, Effect.REPORT):
+            self._encounters.apply(key, Happening.FAILED, reason=f"{effect}: {reason}")
 
     def _consider(self, peer: PeerId, proposal: Propose) -> None:
         if self._tasks is not None:

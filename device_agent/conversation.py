@@ -76,6 +76,8 @@ class Conversation:
         if isinstance(message, Decline) and learner:
             return apply(one.key, Happening.DECLINED, reason=message.reason.value)
         if isinstance(message, Offer) and learner:
+            if message.updated == one.proposal.previous:
+                raise PeerFault("the updated model is the previous one: no work was done")
             updated = bytes.fromhex(message.updated)
             return apply(one.key, Happening.OFFERED, updated=updated, updated_age=message.age)
         if isinstance(message, Reveal) and one.terms is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from contracts.calls import Vote, encode
+from contracts.terms import encounter_id
 from device_agent.ballot import judge, judge_missing
-from device_agent.errors import GatewayRefused, WorkerDied
+from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
 from device_agent.gateway import GatewayClient, Job
 from device_agent.journal import Journal, NewOperation
 from device_agent.learning import Assessor, Ballot
 from device_agent.observation import Observe
 from device_agent.settings import Settings
+from models.errors import ModelsError
 from models.registry import Architecture
 
 
@@ -42,17 +44,19 @@ class Duty:
     async def look(self) -> None:
         """Do the votes that are open to this validator. Raises `GatewayUnreachable`."""
         jobs, chain_time_s = await self._gateway.jobs(self._address)
-        escrow: str | None = None
+        facts = await self._gateway.known_chain()
         for job in jobs:
             label = f"vote:{job.encounter.hex()}"
             if job.opens_at_s > chain_time_s or self._journal.entered(label):
                 continue
             if job.terms.architecture != self._architecture.digest:
                 continue  # not a network this device has a trusted graph of: it abstains
+            if encounter_id(job.terms, facts.domain) != job.encounter:
+                self._observe("fault", where="jobs", reason=f"other terms than those of {job.encounter.hex()}")
+                continue
             ballot = await self._judge(job, chain_time_s)
             if ballot is None:
                 continue
-            escrow = escrow or (await self._gateway.chain()).escrow
             call = Vote(
                 encounter=job.encounter,
                 updated=job.updated,
@@ -60,7 +64,7 @@ class Duty:
                 valid=ballot.valid,
                 reason=ballot.reason,
             )
-            self._journal.enter(NewOperation(target=escrow, data=encode(call), label=label))
+            self._journal.enter(NewOperation(target=facts.escrow, data=encode(call), label=label))
             self._observe("voted", encounter=job.encounter.hex(), valid=ballot.valid, reason=ballot.reason.name.lower())
 
     async def _judge(self, job: Job, chain_time_s: int) -> Ballot | None:
@@ -69,8 +73,9 @@ class Duty:
         try:
             previous = await self._gateway.get_model(job.terms.previous, max_bytes=limit)
             updated = await self._gateway.get_model(job.updated, max_bytes=limit)
-        except GatewayRefused:
-            return None  # our gateway's fault, nobody else's
+        except (GatewayRefused, GatewayUnreachable) as fault:
+            self._observe("fault", where="models", reason=str(fault))
+            return None  # our gateway's fault, nobody else's; other jobs may fare better
         if previous is None or updated is None:
             if chain_time_s < job.vote_by_s - self._settings.withheld_margin_s:
                 return None
@@ -78,7 +83,7 @@ class Duty:
         async with self._computing:
             try:
                 assessment = await self._assessor.assess(previous, updated)
-            except WorkerDied as fault:
+            except (WorkerDied, ModelsError) as fault:
                 self._observe("fault", where="assess", reason=str(fault))
                 return None
         return judge(assessment, tolerance_bps=job.terms.tolerance_bps)

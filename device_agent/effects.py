@@ -11,18 +11,19 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from contracts import calls
+from contracts.states import EncounterState
 from contracts.terms import Terms, encounter_id
 from device_agent import messages
-from device_agent.encounter import Effect, Encounter, Happening, Role
+from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, operation_label
 from device_agent.encounters import Encounters
-from device_agent.errors import GatewayUnreachable, PeerFault
+from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
 from device_agent.journal import NewOperation
 from device_agent.learning import Adapter, Model
 from device_agent.link import Link
 from device_agent.messages import Accept, Message, Offer, Reveal
 from device_agent.observation import Observe
-from device_agent.own_model import OwnModel
+from device_agent.own_model import MAX_AGE, OwnModel
 from device_agent.radio import PeerId
 from device_agent.settings import Settings
 from models.registry import Architecture
@@ -31,6 +32,10 @@ from models.snapshot import parse, unpack
 T = TypeVar("T")
 
 _RETRY_S = 15.0
+
+_BEFORE_OPENING = frozenset(
+    {EncounterState.NONE, EncounterState.LEARNER_CHECKED_IN, EncounterState.NEIGHBOR_CHECKED_IN}
+)
 
 
 class Effects:
@@ -66,7 +71,7 @@ class Effects:
             Effect.FETCH_PREVIOUS: self._fetch_previous,
             Effect.WORK: self._work,
             Effect.OFFER: self._offer,
-            Effect.REVEAL: lambda one: self._send(one, Reveal(key=one.key.hex(), salt=one.salt.hex())),
+            Effect.REVEAL: self._reveal,
             Effect.FETCH_UPDATED: self._fetch_updated,
             Effect.UPLOAD_PREVIOUS: lambda one: self._upload(bytes.fromhex(one.proposal.previous)),
             Effect.UPLOAD_UPDATED: lambda one: self._upload(one.updated or b""),
@@ -83,7 +88,7 @@ class Effects:
             return None
         facts = await self._patiently(self._gateway.known_chain)
         return NewOperation(
-            target=facts.escrow, data=calls.encode(_call(one, effect)), label=f"{effect}:{one.key.hex()}"
+            target=facts.escrow, data=calls.encode(_call(one, effect)), label=operation_label(one, effect)
         )
 
     async def _send(self, one: Encounter, message: Message) -> None:
@@ -98,6 +103,24 @@ class Effects:
         size_bytes = len(self._own.snapshot(updated) or b"")
         offer = Offer(key=one.key.hex(), updated=updated.hex(), size_bytes=size_bytes, age=one.updated_age)
         await self._send(one, offer)
+
+    async def _reveal(self, one: Encounter) -> None:
+        """Give the own salt away; a Learner, only once the Neighbor's stake is locked.
+
+        A Neighbor that had both salts before its check-in would know the validators, and could stay away from those
+        it does not like.
+        """
+        if one.role is Role.LEARNER:
+            name = bytes.fromhex(await self._id(one))
+            while (await self._patiently(lambda: self._gateway.encounter(name))).state in _BEFORE_OPENING:
+                await asyncio.sleep(self._settings.poll_s)
+                if not self._still(one, Stage.OFFERED):
+                    return
+        await self._send(one, Reveal(key=one.key.hex(), salt=one.salt.hex()))
+
+    def _still(self, one: Encounter, stage: Stage) -> bool:
+        now = self._encounters.get(one.key)
+        return now is not None and now.stage is stage
 
     async def _fetch_previous(self, one: Encounter) -> None:
         digest = bytes.fromhex(one.proposal.previous)
@@ -124,14 +147,18 @@ class Effects:
             raise PeerFault("the previous model is not in the journal")
         previous = Model(data=data, digest=digest, age=one.proposal.age)
         async with self._computing:
+            if not self._still(one, Stage.WORKING):
+                return  # it ended while other work was done, or this was done before a crash
             updated = await self._adapter.contribute(previous, self._own.current)
+        if updated.digest == previous.digest:
+            raise PeerFault("this device has nothing to add to the model")
         self._observe("contributed", key=one.key.hex(), encounter=await self._id(one), updated=updated.digest.hex())
         self._encounters.apply(
             one.key,
             Happening.WORKED,
             snapshot=(updated.digest, updated.data),
             updated=updated.digest,
-            updated_age=updated.age,
+            updated_age=min(updated.age, MAX_AGE),
         )
 
     async def _upload(self, digest: bytes) -> None:
@@ -160,8 +187,10 @@ class Effects:
         parse(data, self._architecture)
         updated = Model(data=data, digest=digest, age=max(one.updated_age, self._own.current.age))
         async with self._computing:
+            if bytes.fromhex(one.proposal.previous) != self._own.current.digest:
+                return  # a stranded encounter was settled at the same time
             model = await self._adapter.adopt(updated)
-        self._own.move_on(model)
+            self._own.move_on(model)
         self._observe(
             "adopted", key=one.key.hex(), encounter=await self._id(one), model=model.digest.hex(), age=model.age
         )
@@ -171,11 +200,13 @@ class Effects:
         return encounter_id(_agreed(one), facts.domain).hex()
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the gateway until it answers."""
+        """Ask the gateway until it answers; a refusal for now counts as no answer."""
         while True:
             try:
                 return await ask()
-            except GatewayUnreachable as fault:
+            except (GatewayUnreachable, GatewayRefused) as fault:
+                if isinstance(fault, GatewayRefused) and not fault.retry:
+                    raise
                 self._observe("waiting", reason=str(fault))
                 await asyncio.sleep(_RETRY_S)
 

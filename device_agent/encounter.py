@@ -83,7 +83,7 @@ class Happening(StrEnum):
 
 
 class Effect(StrEnum):
-    """What is to be done; each is performed at most once per encounter, and again only after a crash."""
+    """What is to be done; each is due at most once per encounter, but for those in `CLOSING`."""
 
     PROPOSE = "propose"
     ACCEPT = "accept"
@@ -102,6 +102,9 @@ class Effect(StrEnum):
     CONCLUDE = "conclude"
     """Learner: adopt or discard what was learned. Both: the role is free again."""
 
+
+CLOSING: Final = frozenset({Effect.CLOSE_REPORTING, Effect.FINALISE, Effect.EXPIRE})
+"""Transactions that get money out of an overdue encounter: due again while the chain shows that none was mined."""
 
 _Row = dict[Happening, tuple[Stage, tuple[Effect, ...]]]
 
@@ -196,6 +199,8 @@ class Encounter:
         updated_age: training steps behind it, as the Neighbor says.
         verdict: what the validators decided; None before that, and where they were even or silent.
         done: effects already due once.
+        closings: how often one of `CLOSING` was due.
+        closing_at_s: when it was last, in Unix s of the chain.
         reason: why it ended early, in words.
     """
 
@@ -211,6 +216,8 @@ class Encounter:
     updated_age: int = 0
     verdict: bool | None = None
     done: frozenset[Effect] = frozenset()
+    closings: int = 0
+    closing_at_s: int = 0
     reason: str | None = None
 
     @property
@@ -241,6 +248,36 @@ def step(encounter: Encounter, happening: Happening, **learned: object) -> tuple
     due = tuple(effect for effect in effects if effect not in encounter.done)
     after = replace(encounter, stage=stage, done=encounter.done | set(due), **learned)  # type: ignore[arg-type]
     return after, due
+
+
+def step_on_chain(
+    encounter: Encounter, happening: Happening, *, now_s: int, grace_s: int, again: bool = True, **learned: object
+) -> tuple[Encounter, tuple[Effect, ...]] | None:
+    """Return what follows `happening`, as `step` does, for something that the chain shows at `now_s`.
+
+    What is to close the encounter (`CLOSING`) may have been reverted or refused: it is due again `grace_s` after the
+    first time, and each time that much later; never with `again` false, while the last one is still on its way.
+    """
+    closing = encounter.done & CLOSING
+    if again and closing and now_s > encounter.closing_at_s + grace_s * encounter.closings:
+        encounter = replace(encounter, done=encounter.done - closing)
+    result = step(encounter, happening, **learned)
+    if result is None or CLOSING.isdisjoint(result[1]):
+        return result
+    after, due = result
+    return replace(after, closings=after.closings + 1, closing_at_s=now_s), due
+
+
+def operation_label(encounter: Encounter, effect: Effect) -> str:
+    """Return the label under which an effect's transaction is entered once: with its number if due repeatedly."""
+    again = f":{encounter.closings}" if effect in CLOSING and encounter.closings > 1 else ""
+    return f"{effect}:{encounter.key.hex()}{again}"
+
+
+def labelled(label: str) -> tuple[Effect, bytes] | None:
+    """Return the effect and the encounter's key that `operation_label` put into a label, None for other labels."""
+    effect, _, rest = label.partition(":")
+    return (Effect(effect), bytes.fromhex(rest.partition(":")[0])) if effect in set(Effect) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from contracts.errors import MalformedTerms
-from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, step
+from contracts.errors import ContractsError
+from device_agent.encounter import (
+    CLOSING,
+    Effect,
+    Encounter,
+    Happening,
+    Role,
+    Stage,
+    operation_label,
+    step,
+    step_on_chain,
+)
 from device_agent.errors import AgentError, GatewayRefused, LinkLost, PeerFault, WorkerDied
 from device_agent.journal import Journal, NewOperation
 from device_agent.observation import Observe
@@ -79,9 +89,27 @@ class Encounters:
         """
         one = self._live.get(key)
         result = None if one is None else step(one, happening, **learned)
-        if one is None or result is None:
+        return one is not None and result is not None and self._follow(one, happening, *result, snapshot=snapshot)
+
+    def apply_on_chain(self, key: bytes, happening: Happening, *, now_s: int, grace_s: int, **learned: object) -> bool:
+        """Move an encounter along by what the chain shows at `now_s` (Unix s of the chain), as `apply` does."""
+        one = self._live.get(key)
+        if one is None:
             return False
-        after, effects = result
+        again = not any(self._journal.waits(operation_label(one, effect)) for effect in one.done & CLOSING)
+        result = step_on_chain(one, happening, now_s=now_s, grace_s=grace_s, again=again, **learned)
+        return result is not None and self._follow(one, happening, *result)
+
+    def _follow(
+        self,
+        one: Encounter,
+        happening: Happening,
+        after: Encounter,
+        effects: tuple[Effect, ...],
+        *,
+        snapshot: tuple[bytes, bytes] | None = None,
+    ) -> bool:
+        key = one.key
         if after == one and not effects:
             return True  # seen before, as a deadline that is still over at the next look
         due = self._journal.record(after, effects=effects, snapshot=snapshot)
@@ -110,7 +138,7 @@ class Encounters:
         fault: str | None = None
         try:
             operation = await self._perform(one, effect)
-        except (LinkLost, PeerFault, ModelsError, WorkerDied, GatewayRefused, MalformedTerms) as error:
+        except (LinkLost, PeerFault, ModelsError, WorkerDied, GatewayRefused, ContractsError) as error:
             fault = f"{effect}: {error}"
         self._journal.performed(effect_id, operation)
         if effect is Effect.CONCLUDE:

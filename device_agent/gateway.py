@@ -7,10 +7,14 @@ bytes, and may hand them to another gateway.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
@@ -20,6 +24,11 @@ from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.identity import Fees
 
 _Json = dict[str, Any]
+
+_MAX_ANSWER_BYTES = 1 << 20
+"""Of anything but a model."""
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_DIGEST = re.compile(r"0x[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +91,19 @@ class GatewayClient:
     async def chain(self) -> ChainFacts:
         """Ask for the chain's facts."""
         answer = await self._json("GET", "/v1/chain")
-        self._known = ChainFacts(
-            chain_id=answer["chain_id"],
-            escrow=answer["escrow"],
-            token=answer["token"],
-            chain_time_s=answer["chain_time_s"],
-            min_stake=answer["min_stake"],
-            tokens_per_wei=answer["tokens_per_wei"],
-            fees=Fees(tip_wei=answer["tip_wei"], max_fee_wei=answer["max_fee_wei"]),
-            parameter_sets={int(number): ParameterSet(**rules) for number, rules in answer["parameter_sets"].items()},
-        )
+        with _understood("/v1/chain"):
+            self._known = ChainFacts(
+                chain_id=_whole(answer["chain_id"], low=1),
+                escrow=_address(answer["escrow"]),
+                token=_address(answer["token"]),
+                chain_time_s=_whole(answer["chain_time_s"], bits=40),
+                min_stake=_whole(answer["min_stake"]),
+                tokens_per_wei=_whole(answer["tokens_per_wei"], low=1),
+                fees=Fees(tip_wei=_whole(answer["tip_wei"]), max_fee_wei=_whole(answer["max_fee_wei"])),
+                parameter_sets={
+                    int(number): ParameterSet(**rules) for number, rules in answer["parameter_sets"].items()
+                },
+            )
         return self._known
 
     async def known_chain(self) -> ChainFacts:
@@ -101,46 +113,53 @@ class GatewayClient:
     async def account(self, address: str) -> AccountFacts:
         """Ask for an account."""
         answer = await self._json("GET", f"/v1/accounts/{address}")
-        return AccountFacts(
-            **{
-                name: answer[name]
-                for name in ("next_nonce", "native_wei", "tokens", "free", "locked", "seat", "active")
-            }
-        )
+        with _understood("/v1/accounts"):
+            return AccountFacts(
+                next_nonce=_whole(answer["next_nonce"], bits=62),
+                native_wei=_whole(answer["native_wei"], bits=256),
+                tokens=_whole(answer["tokens"], bits=256),
+                free=_whole(answer["free"]),
+                locked=_whole(answer["locked"]),
+                seat=_whole(answer["seat"], bits=24),
+                active=bool(answer["active"]),
+            )
 
     async def submit(self, raw: bytes) -> str:
         """Hand over a signed transaction; once this returns it may be forgotten. Returns its id."""
         answer = await self._json("POST", "/v1/transactions", json={"raw": "0x" + raw.hex()})
-        return str(answer["id"])
+        with _understood("/v1/transactions"):
+            return str(answer["id"])
 
     async def encounter(self, encounter_id: bytes) -> ChainView:
         """Ask how an encounter stands on chain."""
         answer = await self._json("GET", f"/v1/encounters/0x{encounter_id.hex()}")
-        updated = answer["updated"]
-        return ChainView(
-            state=EncounterState[answer["state"].upper()],
-            updated=None if updated is None else bytes.fromhex(updated[2:]),
-            yes=answer["yes"],
-            no=answer["no"],
-            vote_by=answer["vote_by"],
-            chain_time_s=answer["chain_time_s"],
-        )
+        with _understood("/v1/encounters"):
+            updated, vote_by = answer["updated"], answer["vote_by"]
+            return ChainView(
+                state=EncounterState[answer["state"].upper()],
+                updated=None if updated is None else _digest(updated),
+                yes=_whole(answer["yes"], bits=8),
+                no=_whole(answer["no"], bits=8),
+                vote_by=None if vote_by is None else _whole(vote_by, bits=41),
+                chain_time_s=_whole(answer["chain_time_s"], bits=40),
+            )
 
     async def jobs(self, validator: str) -> tuple[list[Job], int]:
         """Ask which votes are open to a validator; also returns the chain's time."""
         answer = await self._json("GET", "/v1/jobs", params={"validator": validator})
-        jobs = [
-            Job(
-                encounter=bytes.fromhex(one["encounter"][2:]),
-                terms=terms_from_json(one["terms"]),
-                updated=bytes.fromhex(one["updated"][2:]),
-                position=one["position"],
-                opens_at_s=one["opens_at_s"],
-                vote_by_s=one["vote_by"],
-            )
-            for one in answer["jobs"]
-        ]
-        return jobs, int(answer["chain_time_s"])
+        with _understood("/v1/jobs"):
+            jobs = [
+                Job(
+                    encounter=_digest(one["encounter"]),
+                    terms=terms_from_json(one["terms"]),
+                    updated=_digest(one["updated"]),
+                    position=_whole(one["position"], bits=8),
+                    opens_at_s=_whole(one["opens_at_s"], bits=41),
+                    vote_by_s=_whole(one["vote_by"], bits=41),
+                )
+                for one in answer["jobs"]
+            ]
+            return jobs, _whole(answer["chain_time_s"], bits=40)
 
     async def put_model(self, digest: bytes, data: bytes) -> None:
         """Store a snapshot's canonical bytes under their SHA-256."""
@@ -148,38 +167,79 @@ class GatewayClient:
 
     async def get_model(self, digest: bytes, *, max_bytes: int) -> bytes | None:
         """Fetch a snapshot, None if the gateway has none. Raises `GatewayRefused` if the bytes are others."""
-        response = await self._request("GET", f"/v1/models/{digest.hex()}")
+        response = await self._request("GET", f"/v1/models/{digest.hex()}", max_bytes=max_bytes)
         if response.status_code == 404:
             return None
         _raise_for(response)
         data = response.content
-        if len(data) > max_bytes or hashlib.sha256(data).digest() != digest:
-            raise GatewayRefused(502, "digest_mismatch", "the gateway served other bytes", retry=True)
+        if hashlib.sha256(data).digest() != digest:
+            raise GatewayRefused(502, "digest_mismatch", "the gateway served other bytes", retry=False)
         return data
 
     async def _json(self, method: str, path: str, **options: Any) -> _Json:
         response = await self._request(method, path, **options)
         _raise_for(response)
         try:
-            answer = response.json()
+            answer = _parsed(response)
         except ValueError as error:
             raise GatewayUnreachable(f"{path}: the answer is not JSON") from error
         if not isinstance(answer, dict):
             raise GatewayUnreachable(f"{path}: the answer is not an object")
         return answer
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def _request(
+        self, method: str, path: str, *, max_bytes: int = _MAX_ANSWER_BYTES, **options: Any
+    ) -> httpx.Response:
+        """Ask, and read at most `max_bytes` of the answer."""
         try:
-            return await self._http.request(method, path, **options)
+            async with self._http.stream(method, path, **options) as response:
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > max_bytes:
+                        raise GatewayRefused(502, "too_large", f"an answer above {max_bytes} bytes", retry=False)
         except httpx.HTTPError as error:
             raise GatewayUnreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+        return httpx.Response(response.status_code, content=bytes(body), request=response.request)
+
+
+def _parsed(response: httpx.Response) -> Any:
+    # Not `json`: that follows lists in lists as deep as the stack, or where the limit was raised, deeper.
+    return from_json(response.content, allow_inf_nan=False)
+
+
+@contextmanager
+def _understood(path: str) -> Iterator[None]:
+    """Turn an answer of another shape than agreed on into `GatewayUnreachable`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise GatewayUnreachable(f"{path}: the answer makes no sense: {type(error).__name__}: {error}") from error
+
+
+def _whole(value: object, *, low: int = 0, bits: int = 128) -> int:
+    if type(value) is not int or not low <= value < 1 << bits:
+        raise ValueError(f"{str(value)[:40]} is no whole number from {low} to 2**{bits}")
+    return value
+
+
+def _address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value):
+        raise ValueError(f"{value[:60]!r} is no address")
+    return value
+
+
+def _digest(value: str) -> bytes:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is no digest")
+    return bytes.fromhex(value[2:])
 
 
 def _raise_for(response: httpx.Response) -> None:
     if response.status_code < 400:
         return
     try:
-        error = response.json()["error"]
+        error = _parsed(response)["error"]
         code, message, retry = str(error["code"]), str(error["message"]), bool(error["retry"])
     except (ValueError, KeyError, TypeError):
         code, message, retry = "", response.reason_phrase, response.status_code >= 500

@@ -93,7 +93,8 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise JournalFault(f"the journal did not take a write: {error}") from error
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
 
     def record(
@@ -152,6 +153,18 @@ class Journal:
     def entered(self, label: str) -> bool:
         """Return whether an operation of this label was ever entered."""
         return self._db.execute("SELECT 1 FROM operations WHERE label = ?", (label,)).fetchone() is not None
+
+    def waits(self, label: str) -> bool:
+        """Return whether an operation of this label is still to be delivered."""
+        found = self._db.execute("SELECT 1 FROM operations WHERE label = ? AND NOT delivered", (label,))
+        return found.fetchone() is not None
+
+    def hand_over_again(self, nonce: int) -> int:
+        """Put what was delivered with `nonce` or a later one back into the queue, signed as it is; return how many."""
+        with self._commit() as db:
+            return db.execute(
+                "UPDATE operations SET delivered = 0 WHERE delivered AND raw IS NOT NULL AND nonce >= ?", (nonce,)
+            ).rowcount
 
     def undelivered(self) -> list[Operation]:
         """Return the operations no gateway has taken yet, oldest first."""
@@ -243,6 +256,8 @@ def _dump(encounter: Encounter) -> str:
             "updated_age": encounter.updated_age,
             "verdict": encounter.verdict,
             "done": sorted(encounter.done),
+            "closings": encounter.closings,
+            "closing_at_s": encounter.closing_at_s,
             "reason": encounter.reason,
         }
     )
@@ -263,5 +278,7 @@ def _load(text: str) -> Encounter:
         updated_age=value["updated_age"],
         verdict=value["verdict"],
         done=frozenset(Effect(one) for one in value["done"]),
+        closings=value.get("closings", 0),
+        closing_at_s=value.get("closing_at_s", 0),
         reason=value["reason"],
     )

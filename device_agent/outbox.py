@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.identity import Fees, Identity
@@ -23,7 +26,12 @@ class Outbox:
         *,
         extra_tip_wei: int,
         observe: Observe,
+        refused: Callable[[str, str], None] = lambda _label, _reason: None,
     ) -> None:
+        """Set where operations come from and go to; `refused` is told (label, reason) of each one given up."""
+        self._refused = refused
+        self._pumping = asyncio.Lock()
+        self._handed_over_from: int | None = None
         self._extra_tip_wei = extra_tip_wei
         self._observe = observe
         self._journal = journal
@@ -34,8 +42,12 @@ class Outbox:
         """Hand over what is waiting, in order; return how many the gateway took.
 
         Stops at the first fault, which is left for the next call. A refusal for good takes the operation out of
-        the queue and frees its nonce for the next one.
+        the queue and frees its nonce for the next one. One call at a time: two would sign the same operation twice.
         """
+        async with self._pumping:
+            return await self._pump()
+
+    async def _pump(self) -> int:
         taken = 0
         waiting = self._journal.undelivered()
         if not waiting:
@@ -44,15 +56,19 @@ class Outbox:
             facts = await self._gateway.chain()
             for operation in waiting:
                 raw = operation.raw or await self._sign(operation, facts)
+                if raw is None:
+                    break
                 try:
                     await self._gateway.submit(raw)
                 except GatewayRefused as refusal:
                     # A nonce that others used is signed anew; anything else will never be taken.
                     again = refusal.code == "nonce_taken"
-                    self._journal.refused(operation.id, str(refusal), final=not again and not refusal.retry)
+                    final = not again and not refusal.retry
+                    self._journal.refused(operation.id, str(refusal), final=final)
                     self._observe("refused", operation=operation.label, reason=str(refusal))
-                    if again or refusal.retry:
+                    if not final:
                         break
+                    self._refused(operation.label, str(refusal))
                     continue
                 self._journal.delivered(operation.id)
                 taken += 1
@@ -60,9 +76,16 @@ class Outbox:
             pass
         return taken
 
-    async def _sign(self, operation: Operation, facts: ChainFacts) -> bytes:
+    async def _sign(self, operation: Operation, facts: ChainFacts) -> bytes | None:
+        """Sign with the next nonce, and keep the bytes; None if older ones must be handed over again first."""
         account = await self._gateway.account(self._identity.address)
-        nonce = max(account.next_nonce, self._journal.next_nonce() or 0)
+        nonce = account.next_nonce
+        if nonce < (self._journal.next_nonce() or 0) and nonce != self._handed_over_from:
+            # This gateway lacks what was given to another, or before it lost its memory. If having it again does not
+            # help, the gap is filled with something new: nothing behind a gap is ever mined.
+            self._handed_over_from = nonce
+            if self._journal.hand_over_again(nonce):
+                return None
         raw, _ = self._identity.sign(
             chain_id=facts.chain_id,
             nonce=nonce,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 from device_agent.encounter import Encounter
 from device_agent.journal import Journal
 from device_agent.learning import Model
 
 _FACT = "model"
+
+MAX_AGE = (1 << 48) - 1
+"""What messages can hold. Ages come from peers: without a bound one lie would make a model that none can speak of."""
 
 
 class OwnModel:
@@ -27,6 +31,7 @@ class OwnModel:
 
     def move_on(self, model: Model) -> None:
         """Replace the model, durably."""
+        model = replace(model, age=min(model.age, MAX_AGE))
         fact = json.dumps({"digest": model.digest.hex(), "age": model.age})
         self._journal.keep(model.digest, model.data, fact=(_FACT, fact))
         self._current = model

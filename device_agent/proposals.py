@@ -9,7 +9,7 @@ from device_agent import messages
 from device_agent.clock import Clock
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
 from device_agent.encounters import Encounters
-from device_agent.errors import LinkLost
+from device_agent.errors import LinkLost, PeerFault
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.health import Vitals, unfit
 from device_agent.learning import Adapter
@@ -23,6 +23,8 @@ from device_agent.settings import Settings
 from models.registry import Architecture
 
 _SALT_BYTES = 32
+_MOST_AT_ONCE = 8
+"""Proposals considered at the same time; each asks the gateway."""
 _WORKING_FOR_ANOTHER = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
 
 
@@ -61,6 +63,7 @@ class Proposals:
         self._observe = observe
         self._asked_at_s: dict[PeerId, float] = {}
         self._unanswered: dict[bytes, float] = {}
+        self._considering: set[PeerId] = set()
 
     async def seek(self) -> None:
         """Propose an encounter to the neighbour not asked for longest, if one is possible now."""
@@ -71,32 +74,44 @@ class Proposals:
         if not candidates or unfit(self._vitals(), self._settings.guards):
             return
         facts = await self._gateway.chain()
+        if not self._in_force(self._settings.parameter_set, facts):
+            self._observe("waiting", reason=f"parameter set {self._settings.parameter_set} is not in force")
+            return
         account = await self._gateway.account(self._address)
         if account.free < max(facts.min_stake, self._settings.reward):
             return
         peer = min(candidates, key=lambda one: self._asked_at_s.get(one, 0.0))
         self._asked_at_s[peer] = now_s
         one = self._proposal(peer, facts)
-        self._unanswered[one.key] = now_s
         self._encounters.begin(one, (Effect.PROPOSE,))
 
     def give_up_waiting(self) -> None:
-        """Fail the proposals that got no answer in time."""
+        """Fail the proposals that got no answer in time, also those from before a restart."""
         now_s = self._clock.monotonic_s()
-        for key, at_s in list(self._unanswered.items()):
-            one = self._encounters.get(key)
-            if one is None or one.stage is not Stage.PROPOSED:
-                del self._unanswered[key]
-            elif now_s - at_s > self._settings.answer_within_s:
+        proposed = [one.key for one in self._encounters.live if one.stage is Stage.PROPOSED]
+        self._unanswered = {key: self._unanswered.get(key, now_s) for key in proposed}
+        for key, at_s in self._unanswered.items():
+            if now_s - at_s > self._settings.answer_within_s:
                 self._encounters.apply(key, Happening.FAILED, reason="no answer to the proposal")
 
     async def consider(self, peer: PeerId, proposal: Propose) -> None:
         """Answer a proposal. Raises `PeerFault` if its terms make no sense, or what the gateway raises."""
+        if peer in self._considering or len(self._considering) >= _MOST_AT_ONCE:
+            raise PeerFault("a proposal while others are still being considered")
+        self._considering.add(peer)
+        try:
+            await self._consider(peer, proposal)
+        finally:
+            self._considering.discard(peer)
+
+    async def _consider(self, peer: PeerId, proposal: Propose) -> None:
         key = bytes.fromhex(proposal.commitment)
         if self._encounters.known(key):
             return  # a duplicate
         # The gateway is asked in between, so whether this device is free is looked at again.
         reason = await self._objection(peer, proposal) or self._busy()
+        if self._encounters.known(key):
+            return  # another peer brought the same one meanwhile
         if reason is not None:
             self._observe("declined", peer=peer, reason=reason)
             try:
@@ -167,15 +182,19 @@ class Proposals:
                 return Refusal.STAKE
         return None
 
+    def _in_force(self, number: int, facts: ChainFacts) -> bool:
+        rules = facts.parameter_sets.get(number)
+        return rules is not None and not rules.retired
+
     def _acceptable(self, proposal: Propose, facts: ChainFacts) -> bool:
         settings, now_s = self._settings, facts.chain_time_s
         return (
             proposal.parameter_set == settings.parameter_set
-            and proposal.parameter_set in facts.parameter_sets
+            and self._in_force(proposal.parameter_set, facts)
             and proposal.reward >= settings.reward
             and proposal.tolerance_bps <= settings.tolerance_bps
             and proposal.size_bytes <= settings.max_model_bytes
-            and now_s < proposal.open_by <= now_s + 2 * settings.open_within_s
+            and now_s + settings.open_within_s // 4 < proposal.open_by <= now_s + 2 * settings.open_within_s
             and proposal.open_by + settings.expected_encounter_s < proposal.report_by
             and proposal.report_by <= now_s + 2 * settings.report_within_s
         )

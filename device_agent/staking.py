@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contracts import calls
-from device_agent.errors import GatewayUnreachable
+from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.journal import Journal, NewOperation
 from device_agent.observation import Observe
@@ -26,7 +26,7 @@ async def join(
                 return
             journal.enter(*_steps(facts, settings))
             await outbox.pump()
-        except GatewayUnreachable as fault:
+        except (GatewayUnreachable, GatewayRefused) as fault:
             observe("waiting", reason=str(fault))
         await asyncio.sleep(settings.poll_s)
 

@@ -6,6 +6,8 @@ from `gateway.errors.Code`; `retry` says whether the same request may succeed la
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,7 @@ from gateway.views import Json, encounter_view, job_view
 
 _log = logging.getLogger(__name__)
 _FEED_LIMIT = 500
+_MAX_BRACKETS = 8
 _A_YEAR_S = 31_536_000
 
 
@@ -157,7 +160,13 @@ def create_app(
 def _raw(limits: Limits) -> bytes:
     if (request.content_length or 0) > limits.max_json_bytes:
         raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {limits.max_json_bytes} bytes of JSON")
-    body: Any = request.get_json(silent=True)
+    request.max_content_length = limits.max_json_bytes  # also for a body that does not say how long it is
+    data = request.get_data()
+    # Python's reader recurses: a body as deep as it is long could end the process.
+    body: Any = None
+    if data.count(b"[") + data.count(b"{") <= _MAX_BRACKETS:
+        with contextlib.suppress(ValueError):
+            body = json.loads(data)
     if not isinstance(body, dict) or set(body) != {"raw"} or not isinstance(body["raw"], str):
         raise Refusal(400, Code.BAD_REQUEST, 'the body must be {"raw": "0x..."}')
     try:

@@ -146,7 +146,7 @@ class Node:
         """Hand over a raw transaction once. Never raises: an exception from a send means no answer."""
         try:
             self._web3.eth.send_raw_transaction(raw)
-        except Exception as error:
+        except Exception as error:  # whatever broke, the node may have taken it
             words = _words(error)
             for phrase, outcome in _SAYS:
                 if phrase in words.lower():

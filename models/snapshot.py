@@ -33,6 +33,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 FORMAT = "idml-snapshot-1"
 SCALES = "~scales"  # sorts after every name that torch gives a tensor
 MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BRACKETS = 4_000
 MAX_MAGNITUDE = 127 * 512.0  # no codec rounds a value below it to one above; honest weights are far below
 INT8_STEPS = 127
 SMALLEST_INT8_SCALE_INPUT = 2.0**-60  # a tensor below this is all zeros in int8
@@ -246,8 +247,12 @@ def _header_fields(data: bytes) -> dict[str, object]:
         raise MalformedSnapshot(SnapshotFault.BAD_HEADER, f"a header of {length} bytes")
     if len(data) < 8 + length:
         raise MalformedSnapshot(SnapshotFault.TOO_SHORT, "the header is cut off")
+    text = data[8 : 8 + length]
+    if text.count(b"{") + text.count(b"[") > MAX_HEADER_BRACKETS:
+        # Python's reader recurses, and a host program may have raised the limit that keeps it from crashing.
+        raise MalformedSnapshot(SnapshotFault.BAD_HEADER, "nested or divided beyond any network")
     try:
-        fields = json.loads(data[8 : 8 + length])
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MalformedSnapshot(SnapshotFault.BAD_HEADER, "not JSON") from error
     if not isinstance(fields, dict):

@@ -9,7 +9,8 @@ import pytest
 
 from contracts.settlement import bond, settle
 from device_agent.loopback.scenario import TOKEN, Scenario, read_scenario
-from device_agent.loopback.simulation import Seen, simulate
+from device_agent.loopback.seen import Seen
+from device_agent.loopback.simulation import simulate
 from device_agent.loopback.summary import outcomes, summarise
 
 SMALL = Scenario.model_validate(

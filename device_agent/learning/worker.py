@@ -131,6 +131,8 @@ class Child:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        self.deaths = 0
+        """How often the process ended by itself."""
         self._connection: Connection[Any, Any] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._given = 0
@@ -209,6 +211,7 @@ class Child:
         self._read += 1
 
     def _epitaph(self) -> str:
+        self.deaths += 1
         if self._process is None:
             return f"the {self.kind.value} process was closed"
         code = self._process.wait()

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from device_agent.loopback.scenario import Scenario
-from device_agent.loopback.simulation import Seen
+from device_agent.loopback.seen import Seen
 
 _SHOWN_EVERY_S = 0.25
 _LINE_EVERY_S = 10.0

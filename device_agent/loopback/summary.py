@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from device_agent.loopback.scenario import Scenario
-from device_agent.loopback.simulation import Seen
+from device_agent.loopback.seen import Seen
 
 Json = dict[str, Any]
 

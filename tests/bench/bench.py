@@ -31,7 +31,6 @@ from waitress.server import create_server
 from contracts.chain import PROFILES
 from contracts.deploy import deploy_local
 from contracts.localchain import open_chain
-from device_agent.learning.train import train
 from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Measured, MeasureTask, Trained, TrainTask
 from gateway.app import create_app
 from gateway.config import Limits

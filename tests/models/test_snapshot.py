@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 
@@ -225,6 +227,22 @@ def test_a_changed_byte_is_malformed_or_another_canonical_snapshot(
     except MalformedSnapshot:
         return
     assert encode(weights, tiny, codec).data == bytes(data)
+
+
+def test_deep_nesting_cannot_crash_a_program_that_recurses_deeply() -> None:
+    """Some libraries raise Python's recursion limit, beyond what the JSON reader's stack can hold."""
+    program = """
+import sys
+from models.errors import MalformedSnapshot
+from models.snapshot import claimed_architecture
+sys.setrecursionlimit(1_000_000)
+text = b'[' * 1_000_000
+try:
+    claimed_architecture(len(text).to_bytes(8, "little") + text)
+except MalformedSnapshot:
+    sys.exit(0)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""The chain's side of a run: the contract's rules, the real gateway over the chain, and the making of blocks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from contracts.chain import PROFILES
+from contracts.deploy import Deployment, EscrowSettings
+from contracts.localchain import LocalChain
+from contracts.settlement import ParameterSet
+from device_agent.gateway import GatewayClient
+from device_agent.loopback.bank import Bank
+from device_agent.loopback.clock import VirtualClock
+from device_agent.loopback.given import Given, base_units
+from device_agent.loopback.scenario import Scenario
+from device_agent.loopback.seen import Progress, Seen
+from device_agent.loopback.world import InProcessTransport
+from gateway.app import create_app
+from gateway.config import Limits
+from gateway.node import Node
+from gateway.shelf import Shelf
+from gateway.store import Store
+from gateway.worker import Worker
+
+MODELS = "models"
+HEARTBEAT_S = 30.0
+_SAMPLE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """A gateway: its store, its worker, and a client of its HTTP interface."""
+
+    store: Store
+    worker: Worker
+    client: GatewayClient
+
+
+def escrow_settings(scenario: Scenario) -> EscrowSettings:
+    """Return what the scenario's contract is deployed with."""
+    rules = scenario.incentives
+    return EscrowSettings(
+        min_stake=base_units(rules.min_stake),
+        unbonding_period_s=2 * 86_400,
+        max_life_s=86_400,
+        parameters=ParameterSet(
+            validators=rules.validators,
+            pn_bps=rules.pn_bps,
+            q_bps=rules.q_bps,
+            bond_bps=rules.bond_bps,
+            standby_delay_s=rules.standby_delay_s,
+            vote_time_s=rules.vote_time_s,
+        ),
+    )
+
+
+def open_relay(given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock) -> Relay:
+    """Put a real gateway over the chain, its files in the run's folder."""
+    store = Store(f"sqlite:///{given.out / 'gateway.sqlite'}")
+    node = Node(chain.web3, PROFILES[chain.kind])
+    worker = Worker(store, node, deployment, now_s=clock.wall_s, resend_after_s=HEARTBEAT_S)
+    worker.confirm()
+    app = create_app(
+        store=store,
+        shelf=Shelf(given.out / MODELS),
+        node=node,
+        deployment=deployment,
+        limits=Limits(),
+        now_s=clock.wall_s,
+    )
+    client = GatewayClient("http://gateway", transport=InProcessTransport(app))
+    return Relay(store=store, worker=worker, client=client)
+
+
+class Blocks:
+    """Makes blocks as a chain would, drives the gateway's worker, and looks on."""
+
+    def __init__(
+        self,
+        given: Given,
+        chain: LocalChain,
+        relay: Relay,
+        *,
+        bank: Bank,
+        clock: VirtualClock,
+        seen: Seen,
+        progress: Progress,
+    ) -> None:
+        self._block_time_s = given.scenario.chain.block_time_s
+        self._shelf = given.out / MODELS
+        self._chain = chain
+        self._worker = relay.worker
+        self._store = relay.store
+        self._bank = bank
+        self._clock = clock
+        self._seen = seen
+        self._progress = progress
+        self._sampled_s = -_SAMPLE_S
+
+    async def run(self) -> None:
+        """Make blocks until cancelled."""
+        mined_s = self._clock.wall_s()
+        while True:
+            await asyncio.sleep(self._block_time_s)
+            now_s = self._clock.wall_s()
+            if self._worker.broadcast() or now_s - mined_s >= HEARTBEAT_S:
+                self._chain.mine(int(now_s))
+                mined_s = now_s
+                self._worker.confirm()
+                self.look()
+            if now_s - self._sampled_s >= _SAMPLE_S:
+                self.sample()
+            self._seen.referee.step()
+            self._progress(self._seen)
+
+    def look(self) -> None:
+        """Take the events that are new, and have the models they name measured."""
+        after = self._seen.feed[-1]["number"] if self._seen.feed else 0
+        for row in self._store.events_after(after, limit=10_000):
+            self._seen.feed.append(row.as_json())
+            if row.name == "VotingStarted":
+                terms = self._store.terms(str(row.encounter)) or {}
+                previous, updated = str(terms["previous"])[2:], str(row.args["updated"])[2:]
+                self._seen.previous[str(row.encounter)] = bytes.fromhex(previous)
+                self._measure(previous)
+                self._measure(updated)
+
+    def _measure(self, digest: str) -> None:
+        path = self._shelf / digest[:2] / digest
+        if path.exists():
+            self._seen.referee.ask(bytes.fromhex(digest), path.read_bytes())
+
+    def sample(self) -> None:
+        """Write down everybody's balance."""
+        self._sampled_s = self._clock.wall_s()
+        head = self._store.head()
+        if head is not None:
+            self._seen.samples.append((head.number, head.time_s, self._bank.balances()))
+        self._seen.log.flush()

@@ -1,0 +1,195 @@
+"""One device's parts around fakes of link and gateway, for the tests of the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent_values import NEIGHBOR
+
+from contracts.settlement import DEFAULT_PARAMETERS
+from contracts.states import EncounterState
+from device_agent.conversation import Conversation
+from device_agent.effects import Effects
+from device_agent.encounter import ChainView
+from device_agent.encounters import Encounters
+from device_agent.gateway import AccountFacts, ChainFacts, Job
+from device_agent.identity import Fees
+from device_agent.journal import Journal
+from device_agent.learning import Model
+from device_agent.own_model import OwnModel
+from device_agent.settings import Settings
+from models.registry import Architecture, TensorSpec
+
+ESCROW, TOKEN = "0x" + "e" * 40, "0x" + "d" * 40
+NOW_S = 900
+SETTINGS = Settings(reward=10**18, tolerance_bps=200, parameter_set=0, stake=10**19)
+ARCHITECTURE = Architecture(
+    name="tiny",
+    family="tiny",
+    input_shape=(1, 2, 2),
+    classes=10,
+    tensors=(TensorSpec(name="w", shape=(2,)),),
+    graph=Path("tiny.onnx"),
+    digest=b"\xa1" * 32,
+)
+FACTS = ChainFacts(
+    chain_id=1337,
+    escrow=ESCROW,
+    token=TOKEN,
+    chain_time_s=NOW_S,
+    min_stake=10**18,
+    tokens_per_wei=1,
+    fees=Fees(tip_wei=1, max_fee_wei=100),
+    parameter_sets={0: DEFAULT_PARAMETERS},
+)
+
+
+def account(**changes: Any) -> AccountFacts:
+    values = {"next_nonce": 0, "native_wei": 10**18, "tokens": 0, "free": 10**19, "locked": 0, "seat": 1}
+    return AccountFacts(**(values | {"active": True} | changes))
+
+
+def chain_view(state: EncounterState, **changes: Any) -> ChainView:
+    values = {"updated": None, "yes": 0, "no": 0, "vote_by": None, "chain_time_s": NOW_S}
+    return ChainView(state=state, **(values | changes))
+
+
+@dataclass
+class FakeGateway:
+    """Answers what it is set to; an exception as an answer is raised. A list is answered from the front."""
+
+    facts: ChainFacts = FACTS
+    accounts: dict[str, AccountFacts] = field(default_factory=dict)
+    submits: list[Exception | None] = field(default_factory=list)
+    submitted: list[bytes] = field(default_factory=list)
+    views: list[ChainView] = field(default_factory=list)
+    models: dict[bytes, Any] = field(default_factory=dict)
+    votes: tuple[list[Job], int] = ([], NOW_S)
+    first_nonce: int = 0
+    nonce: int | None = None
+
+    async def chain(self) -> ChainFacts:
+        await asyncio.sleep(0)
+        return self.facts
+
+    async def known_chain(self) -> ChainFacts:
+        return self.facts
+
+    async def account(self, address: str) -> AccountFacts:
+        await asyncio.sleep(0)
+        known = self.first_nonce + len(set(self.submitted)) if self.nonce is None else self.nonce
+        return replace(self.accounts.get(address) or account(), next_nonce=known)
+
+    async def submit(self, raw: bytes) -> str:
+        await asyncio.sleep(0)
+        fault = self.submits.pop(0) if self.submits else None
+        if fault is not None:
+            raise fault
+        self.submitted.append(raw)
+        return "id"
+
+    async def encounter(self, _name: bytes) -> ChainView:
+        return self.views.pop(0) if len(self.views) > 1 else self.views[0]
+
+    async def put_model(self, digest: bytes, data: bytes) -> None:
+        self.models[digest] = data
+
+    async def get_model(self, digest: bytes, *, max_bytes: int) -> bytes | None:
+        found = self.models.get(digest)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def jobs(self, _validator: str) -> tuple[list[Job], int]:
+        return self.votes
+
+
+@dataclass
+class FakeLink:
+    """Keeps what is sent; `fault` is raised instead. Fetches give `wire`."""
+
+    sent: list[bytes] = field(default_factory=list)
+    fault: Exception | None = None
+    wire: bytes = b""
+
+    async def send(self, _peer: str, message: bytes) -> None:
+        await asyncio.sleep(0)
+        if self.fault:
+            raise self.fault
+        self.sent.append(message)
+
+    async def fetch(self, _peer: str, _digest: bytes, *, max_bytes: int) -> bytes:
+        if self.fault:
+            raise self.fault
+        return self.wire
+
+
+class FakeAdapter:
+    """Makes one fixed model; `fault` is raised instead."""
+
+    label = "oppcl"
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.makes = Model(data=b"made", digest=b"m" * 32, age=(1 << 48) + 5)
+
+    async def contribute(self, _previous: Model, _own: Model) -> Model:
+        if self.fault:
+            raise self.fault
+        return self.makes
+
+    async def adopt(self, _updated: Model) -> Model:
+        return self.makes
+
+
+class Party:
+    """One side: journal, encounters, effects and conversation, wired as the agent wires them."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.link, self.gateway, self.adapter = FakeLink(), FakeGateway(), FakeAdapter()
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self.own = OwnModel(journal, Model(data=b"own", digest=b"\xb2" * 32, age=3))
+        self.encounters = Encounters(journal, self.observe)
+        self.considered: list[object] = []
+        self.conversation = Conversation(
+            encounters=self.encounters,
+            own=self.own,
+            consider=lambda *what: self.considered.append(what),
+            observe=self.observe,
+        )
+        self.effects = Effects(
+            encounters=self.encounters,
+            link=self.link,
+            gateway=self.gateway,  # type: ignore[arg-type]
+            adapter=self.adapter,
+            architecture=ARCHITECTURE,
+            own=self.own,
+            settings=SETTINGS,
+            address=NEIGHBOR,
+            computing=asyncio.Lock(),
+            observe=self.observe,
+        )
+
+    def observe(self, name: str, **fields: object) -> None:
+        self.told.append((name, fields))
+
+    def reasons(self, name: str) -> list[object]:
+        return [fields.get("reason") for told, fields in self.told if told == name]
+
+    def live(self, *plays: Callable[[], object]) -> None:
+        """Start, play each in turn, and let everything due be performed after each."""
+
+        async def main() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                self.encounters.start(tasks, self.effects.perform)
+                for play in plays:
+                    play()
+                    for _ in range(50):
+                        await asyncio.sleep(0)
+
+        asyncio.run(main())

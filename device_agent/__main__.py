@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (ConfigError, RunExists, _Usage) as error:
         return _failed(error, BAD_INPUT)
+    except ModuleNotFoundError as error:
+        return _failed(f"{error.name or error} is not installed: pip install 'idml[simulate]'", FAILED)
     except (AgentError, OSError) as error:
         return _failed(_said(error), FAILED)
 

@@ -333,7 +333,7 @@ def show(rows: list[Row]) -> None:
     """Print the table."""
     table = Table(title="benchmarks (median; memory: maximum)")
     for column in ("name", "value", "unit", "target", "reached", "min", "max", "runs"):
-        table.add_column(column, justify="left" if column in ("name", "unit") else "right")
+        table.add_column(column, justify="left" if column in ("name", "unit") else "right", no_wrap=True)
     for row in rows:
         reached = ""
         if row.target is not None:

@@ -68,15 +68,25 @@ class Journal:
         """Open or create. Raises `JournalFault` if that cannot be done."""
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            found = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, _VERSION):
-                raise JournalFault(f"{path} is a journal of version {found}; this agent reads version {_VERSION}")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
         except sqlite3.Error as error:
             raise JournalFault(f"cannot open the journal {path}: {error}") from error
+        try:
+            self._prepare(path)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise JournalFault(f"cannot open the journal {path}: {error}") from error
+        except JournalFault:
+            self._db.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, _VERSION):
+            raise JournalFault(f"{path} is a journal of version {found}; this agent reads version {_VERSION}")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
         """Close the file."""

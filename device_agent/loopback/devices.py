@@ -107,8 +107,7 @@ async def make_device(
     else:
         adapter = Gossip(trainer, given.arch, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps)
     initial = await trainer.train(blank, steps=learning.warmup_steps) if learning.warmup_steps else blank
-    seen.started_models[device] = initial.digest
-    seen.adopted.append((0.0, device, initial.digest))
+    seen.models[device] = [initial.digest]
     seen.referee.ask(initial.digest, initial.data)
     folder = given.out / "devices" / device
     folder.mkdir(parents=True)
@@ -120,7 +119,7 @@ async def make_device(
         seen.log.write(device, name, **fields)
         if name == "adopted" and box:
             model = box[0].model
-            seen.adopted.append((place.clock.monotonic_s(), device, model.digest))
+            seen.models[device].append(model.digest)
             seen.referee.ask(model.digest, model.data)
 
     agent = Agent(

@@ -74,10 +74,11 @@ def _hours(seen: Seen) -> str:
 def _accuracy(seen: Seen) -> str:
     """Write the mean over honest devices of their newest model that is measured."""
     newest: dict[str, float] = {}
-    for _, device, digest in seen.adopted:
-        accuracy = seen.referee.accuracy.get(digest)
-        if accuracy is not None and seen.honest[device]:
-            newest[device] = accuracy
+    for device, models in seen.models.items():
+        for digest in models if seen.honest[device] else ():
+            accuracy = seen.referee.accuracy.get(digest)
+            if accuracy is not None:
+                newest[device] = accuracy
     return f"{100 * fmean(newest.values()):.1f} %" if newest else "not measured yet"
 
 

@@ -19,9 +19,7 @@ class Seen:
         chain_id: its id.
         honest: device name -> whether it is honest.
         addresses: device name -> account.
-        started_models: device name -> digest of its model before the first encounter.
-        models: device name -> digest of its model now.
-        adopted: (virtual s, device, digest) for every model a device moved on to, in order.
+        models: device name -> digests of its own models, from before the first encounter to now.
         feed: the gateway's events, in order.
         previous: encounter id -> digest of the Learner's model before it.
         min_stake: below it an account can take no role (token base units).
@@ -42,9 +40,7 @@ class Seen:
     log: EventLog
     min_stake: int
     previous: dict[str, bytes] = field(default_factory=dict)
-    started_models: dict[str, bytes] = field(default_factory=dict)
-    models: dict[str, bytes] = field(default_factory=dict)
-    adopted: list[tuple[float, str, bytes]] = field(default_factory=list)
+    models: dict[str, list[bytes]] = field(default_factory=dict)
     feed: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[int, int, dict[str, Balance]]] = field(default_factory=list)
     books: Books | None = None

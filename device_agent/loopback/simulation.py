@@ -164,7 +164,6 @@ async def _live(
         await asyncio.gather(over, *lives, return_exceptions=True)
         await relay.client.close()
     seen.virtual_s = loop.time()
-    seen.models = {one.name: one.agent.model.digest for one in devices}
     _close_books(seen, blocks, bank, progress)
     return seen
 

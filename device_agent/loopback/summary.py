@@ -132,7 +132,7 @@ def record(scenario: Scenario, seen: Seen) -> Json:
     rank = {encounter.removeprefix("0x"): number for number, encounter in enumerate(settled, start=1)}
     accuracy = seen.referee.accuracy
     models = [
-        {"after": 0, "device": name, "accuracy": accuracy.get(digest)} for name, digest in seen.started_models.items()
+        {"after": 0, "device": name, "accuracy": accuracy.get(digests[0])} for name, digests in seen.models.items()
     ]
     for event in seen.log.events:
         if event["event"] == "adopted":
@@ -188,18 +188,18 @@ def _without_names(reason: str, seen: Seen) -> str:
 
 
 def _accuracy(seen: Seen) -> Json:
-    def mean(names: Iterable[str], models: Mapping[str, bytes]) -> float | None:
-        found = [seen.referee.accuracy.get(models[name]) for name in names if name in models]
+    def mean(names: Iterable[str], which: int) -> float | None:
+        found = [seen.referee.accuracy.get(seen.models[name][which]) for name in names if name in seen.models]
         known = [one for one in found if one is not None]
         return round(fmean(known), 4) if known else None
 
     honest = [name for name, good in seen.honest.items() if good]
     attackers = [name for name, good in seen.honest.items() if not good]
     return {
-        "honest_start": mean(honest, seen.started_models),
-        "honest_end": mean(honest, seen.models),
-        "attackers_start": mean(attackers, seen.started_models),
-        "attackers_end": mean(attackers, seen.models),
+        "honest_start": mean(honest, 0),
+        "honest_end": mean(honest, -1),
+        "attackers_start": mean(attackers, 0),
+        "attackers_end": mean(attackers, -1),
     }
 
 

@@ -1,7 +1,8 @@
 """Calldata of every transaction a device or an operator sends: values in, bytes out, and back.
 
 One frozen dataclass per function. `encode` and `decode` are inverse to each other; the ``encode_*`` functions
-are the short way to write one call. No call here carries a signature: the transaction does.
+are the short way to write one call. In the direct door the transaction is signed; ``Open``, ``Settle`` and the
+``Signed`` calls carry the signatures of `contracts.signing`, and anyone may send them.
 """
 
 from dataclasses import dataclass, fields
@@ -13,9 +14,10 @@ from eth_abi.exceptions import DecodingError, EncodingError
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
+from contracts import panel
 from contracts.errors import MalformedCalldata, MalformedTerms, UnknownCall
 from contracts.settlement import ParameterSet
-from contracts.states import VoteReason
+from contracts.states import ActionKind, VoteReason
 from contracts.terms import TERMS_TYPES, Terms, terms_from_tuple
 
 __all__ = ["Call", "VoteReason", "decode", "encode"]
@@ -43,6 +45,8 @@ class CloseReporting:
     """Start the voting on the Neighbor's report alone, once the Learner's time is over."""
 
     terms: Terms
+    learner_salt: bytes
+    neighbor_salt: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class Vote:
 
     encounter: bytes
     updated: bytes
+    panel: tuple[int, ...]
     position: int
     valid: bool
     reason: VoteReason
@@ -61,6 +66,8 @@ class Finalise:
     """Pay (iDML steps 6 and 7)."""
 
     terms: Terms
+    updated: bytes
+    panel: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,31 @@ class Stake:
     """Move approved tokens into the escrow (token base units)."""
 
     amount: int
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StakeWithPermit:
+    """Move tokens into the escrow with an ERC-2612 permit of the same amount (token base units)."""
+
+    amount: int
+    nonce: int
+    deadline: int
+    v: int
+    r: bytes
+    s: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Hand a permit for the escrow to the token."""
+
+    owner: str
+    amount: int
+    deadline: int
+    v: int
+    r: bytes
+    s: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +114,7 @@ class Unbond:
     """Start to withdraw free tokens (token base units)."""
 
     amount: int
+    nonce: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +129,132 @@ class RegisterValidator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveValidator:
-    """Stop being drawn; the seat number stays reserved."""
+    """Announce leaving: the seat is drawn for one more unbonding period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dismiss:
+    """Empty the seat of a validator that announced leaving an unbonding period ago."""
+
+    validator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What an account asks for by signature; anyone may send it in `Act`.
+
+    Attributes:
+        account: who signs.
+        kind: what is asked for.
+        amount: token base units, for stake and unbond.
+        nonce: any number this account has not used yet, also not as a Learner.
+        deadline: Unix time (s) until when it may be sent.
+    """
+
+    account: str
+    kind: ActionKind
+    amount: int
+    nonce: int
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Do what an account has signed."""
+
+    action: Action
+    r: bytes
+    vs: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """Both check-ins at once, by signature of the terms."""
+
+    terms: Terms
+    learner_r: bytes
+    learner_vs: bytes
+    neighbor_r: bytes
+    neighbor_vs: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSigned:
+    """Start the voting on a signed report; ``signatures``: the Learner's (zeros if missing) and the Neighbor's."""
+
+    terms: Terms
+    updated: bytes
+    learner_salt: bytes
+    neighbor_salt: bytes
+    signatures: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteSigned:
+    """Cast a signed vote."""
+
+    encounter: bytes
+    updated: bytes
+    panel: tuple[int, ...]
+    position: int
+    valid: bool
+    reason: VoteReason
+    r: bytes
+    vs: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """Seal a vote, `contracts.signing.seal_commitment`."""
+
+    encounter: bytes
+    updated: bytes
+    panel: tuple[int, ...]
+    position: int
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealSigned:
+    """Seal a vote by signature."""
+
+    encounter: bytes
+    updated: bytes
+    panel: tuple[int, ...]
+    position: int
+    commitment: bytes
+    r: bytes
+    vs: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevealVote:
+    """Open a sealed vote."""
+
+    encounter: bytes
+    position: int
+    voter: str
+    valid: bool
+    reason: VoteReason
+    salt: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Report, votes and payment in one step; see `contracts.signing.evidence`."""
+
+    terms: Terms
+    updated: bytes
+    learner_salt: bytes
+    neighbor_salt: bytes
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Many calls of the escrow in one transaction; one that fails is skipped."""
+
+    calls: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +266,7 @@ class BurnFines:
 class AddParameterSet:
     """Append a parameter set (owner only)."""
 
+    number: int
     parameters: ParameterSet
 
 
@@ -122,12 +281,15 @@ class RetireParameterSet:
 class Buy:
     """Exchange the native coin sent along for tokens (iDML step 0)."""
 
+    nonce: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sell:
     """Exchange tokens back (token base units)."""
 
     amount: int
+    nonce: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +322,23 @@ Call = (
     | Vote
     | Finalise
     | Expire
+    | Open
+    | ReportSigned
+    | VoteSigned
+    | Seal
+    | SealSigned
+    | RevealVote
+    | Settle
+    | Batch
+    | Act
     | Stake
+    | StakeWithPermit
+    | Permit
     | Unbond
     | Withdraw
     | RegisterValidator
     | LeaveValidator
+    | Dismiss
     | BurnFines
     | AddParameterSet
     | RetireParameterSet
@@ -177,25 +351,40 @@ Call = (
 """Every call of ours."""
 
 _TERMS: Final = "(" + ",".join(TERMS_TYPES) + ")"
-_PARAMETERS: Final = "(uint8,uint16,uint16,uint16,uint32,uint32,bool)"
+PARAMETERS: Final = "(uint8,uint16,uint16,uint16,uint32,uint32,bool,bool)"
+"""The ABI type of a parameter set."""
+
+_ACTION: Final = "(address,uint8,uint96,uint32,uint40)"
 
 _FUNCTIONS: Final[dict[type[Call], tuple[str, tuple[str, ...]]]] = {
     CheckIn: ("checkIn", (_TERMS,)),
     Report: ("report", (_TERMS, "bytes32", "bytes32", "bytes32")),
-    CloseReporting: ("closeReporting", (_TERMS,)),
-    Vote: ("vote", ("bytes32", "bytes32", "uint8", "bool", "uint8")),
-    Finalise: ("finalise", (_TERMS,)),
+    ReportSigned: ("reportSigned", (_TERMS, "bytes32", "bytes32", "bytes32", "bytes")),
+    CloseReporting: ("closeReporting", (_TERMS, "bytes32", "bytes32")),
+    Vote: ("vote", ("bytes32", "bytes32", "uint192", "uint8", "bool", "uint8")),
+    VoteSigned: ("voteSigned", ("bytes32", "bytes32", "uint192", "uint8", "bool", "uint8", "bytes32", "bytes32")),
+    Seal: ("seal", ("bytes32", "bytes32", "uint192", "uint8", "bytes32")),
+    SealSigned: ("sealSigned", ("bytes32", "bytes32", "uint192", "uint8", "bytes32", "bytes32", "bytes32")),
+    RevealVote: ("reveal", ("bytes32", "uint8", "address", "bool", "uint8", "bytes32")),
+    Finalise: ("finalise", (_TERMS, "bytes32", "uint192")),
     Expire: ("expire", (_TERMS,)),
-    Stake: ("stake", ("uint96",)),
-    Unbond: ("unbond", ("uint96",)),
+    Open: ("openSigned", (_TERMS, "bytes32", "bytes32", "bytes32", "bytes32")),
+    Settle: ("settle", (_TERMS, "bytes32", "bytes32", "bytes32", "bytes")),
+    Batch: ("batch", ("bytes[]",)),
+    Act: ("act", (_ACTION, "bytes32", "bytes32")),
+    Stake: ("stake", ("uint96", "uint32")),
+    StakeWithPermit: ("stakeWithPermit", ("uint96", "uint32", "uint256", "uint8", "bytes32", "bytes32")),
+    Permit: ("permit", ("address", "uint256", "uint256", "uint8", "bytes32", "bytes32")),
+    Unbond: ("unbond", ("uint96", "uint32")),
     Withdraw: ("withdraw", ()),
     RegisterValidator: ("registerValidator", ()),
     LeaveValidator: ("leaveValidator", ()),
+    Dismiss: ("dismiss", ("address",)),
     BurnFines: ("burnFines", ()),
-    AddParameterSet: ("addParameterSet", (_PARAMETERS,)),
+    AddParameterSet: ("addParameterSet", ("uint16", PARAMETERS)),
     RetireParameterSet: ("retireParameterSet", ("uint16",)),
-    Buy: ("buy", ()),
-    Sell: ("sell", ("uint256",)),
+    Buy: ("buy", ("uint32",)),
+    Sell: ("sell", ("uint256", "uint32")),
     Burn: ("burn", ("uint256",)),
     Approve: ("approve", ("address", "uint256")),
     Transfer: ("transfer", ("address", "uint256")),
@@ -222,7 +411,7 @@ _KINDS: Final[dict[bytes, type[Call]]] = {selector: kind for kind, selector in S
 def encode(call: Call) -> bytes:
     """The calldata of a call. Raises `MalformedCalldata` for a value the ABI cannot hold."""
     types = _FUNCTIONS[type(call)][1]
-    values = [_to_abi(getattr(call, field.name)) for field in fields(call)]
+    values = [_to_abi(getattr(call, one.name)) for one in fields(call)]
     try:
         return SELECTORS[type(call)] + abi_encode(types, values)
     except (EncodingError, ValueError) as error:
@@ -243,7 +432,7 @@ def decode(data: bytes) -> Call:
     name, types = _FUNCTIONS[kind]
     try:
         values = abi_decode(types, bytes(data[4:]))
-        named = {field.name: _from_abi(field.type, value) for field, value in zip(fields(kind), values, strict=True)}
+        named = {one.name: _from_abi(one.type, value) for one, value in zip(fields(kind), values, strict=True)}
         call: Call = kind(**named)
     except MalformedTerms:
         raise
@@ -264,19 +453,14 @@ def encode_report(terms: Terms, updated: bytes, learner_salt: bytes, neighbor_sa
     return encode(Report(terms=terms, updated=updated, learner_salt=learner_salt, neighbor_salt=neighbor_salt))
 
 
-def encode_close_reporting(terms: Terms) -> bytes:
+def encode_close_reporting(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bytes:
     """Calldata of `CloseReporting`."""
-    return encode(CloseReporting(terms=terms))
+    return encode(CloseReporting(terms=terms, learner_salt=learner_salt, neighbor_salt=neighbor_salt))
 
 
-def encode_vote(encounter: bytes, updated: bytes, position: int, valid: bool, reason: VoteReason) -> bytes:
-    """Calldata of `Vote`; ``position`` counts panel seats from 0."""
-    return encode(Vote(encounter=encounter, updated=updated, position=position, valid=valid, reason=VoteReason(reason)))
-
-
-def encode_finalise(terms: Terms) -> bytes:
-    """Calldata of `Finalise`."""
-    return encode(Finalise(terms=terms))
+def encode_finalise(terms: Terms, updated: bytes, seats: tuple[int, ...]) -> bytes:
+    """Calldata of `Finalise`; the panel as `contracts.events.VotingStarted` gave it."""
+    return encode(Finalise(terms=terms, updated=updated, panel=seats))
 
 
 def encode_expire(terms: Terms) -> bytes:
@@ -284,14 +468,14 @@ def encode_expire(terms: Terms) -> bytes:
     return encode(Expire(terms=terms))
 
 
-def encode_stake(amount: int) -> bytes:
+def encode_stake(amount: int, nonce: int = 0) -> bytes:
     """Calldata of `Stake` (token base units)."""
-    return encode(Stake(amount=amount))
+    return encode(Stake(amount=amount, nonce=nonce))
 
 
-def encode_unbond(amount: int) -> bytes:
+def encode_unbond(amount: int, nonce: int) -> bytes:
     """Calldata of `Unbond` (token base units)."""
-    return encode(Unbond(amount=amount))
+    return encode(Unbond(amount=amount, nonce=nonce))
 
 
 def encode_withdraw() -> bytes:
@@ -314,9 +498,9 @@ def encode_burn_fines() -> bytes:
     return encode(BurnFines())
 
 
-def encode_add_parameter_set(parameters: ParameterSet) -> bytes:
-    """Calldata of `AddParameterSet`."""
-    return encode(AddParameterSet(parameters=parameters))
+def encode_add_parameter_set(number: int, parameters: ParameterSet) -> bytes:
+    """Calldata of `AddParameterSet`; ``number`` is how many sets there are."""
+    return encode(AddParameterSet(number=number, parameters=parameters))
 
 
 def encode_retire_parameter_set(number: int) -> bytes:
@@ -324,14 +508,14 @@ def encode_retire_parameter_set(number: int) -> bytes:
     return encode(RetireParameterSet(number=number))
 
 
-def encode_buy() -> bytes:
+def encode_buy(nonce: int = 0) -> bytes:
     """Calldata of the token's `Buy`; the transaction's value is the price in wei."""
-    return encode(Buy())
+    return encode(Buy(nonce=nonce))
 
 
-def encode_sell(amount: int) -> bytes:
+def encode_sell(amount: int, nonce: int) -> bytes:
     """Calldata of the token's `Sell` (token base units)."""
-    return encode(Sell(amount=amount))
+    return encode(Sell(amount=amount, nonce=nonce))
 
 
 def encode_burn(amount: int) -> bytes:
@@ -352,8 +536,10 @@ def encode_transfer(to: str, amount: int) -> bytes:
 def _to_abi(value: object) -> object:
     if isinstance(value, Terms):
         return value.as_tuple()
-    if isinstance(value, ParameterSet):
-        return tuple(getattr(value, field.name) for field in fields(value))
+    if isinstance(value, ParameterSet | Action):
+        return tuple(getattr(value, one.name) for one in fields(value))
+    if isinstance(value, tuple) and not any(isinstance(one, bytes) for one in value):
+        return panel.pack(value)
     return value
 
 
@@ -361,10 +547,12 @@ def _from_abi(kind: Any, value: Any) -> Any:
     """One decoded ABI value as the type its field declares."""
     if kind is Terms:
         return terms_from_tuple(value)
-    if kind is ParameterSet:
-        return ParameterSet(**{field.name: item for field, item in zip(fields(ParameterSet), value, strict=True)})
-    if kind is VoteReason:
-        return VoteReason(value)
+    if kind in (ParameterSet, Action):
+        return kind(**{one.name: _from_abi(one.type, item) for one, item in zip(fields(kind), value, strict=True)})
+    if kind in (VoteReason, ActionKind):
+        return kind(value)
     if kind is str:
         return to_checksum_address(value)
+    if kind == tuple[int, ...]:
+        return panel.unpack(value)
     return value

@@ -16,7 +16,7 @@ SOLC_VERSION: Final = "0.8.30"
 EVM_VERSION: Final = "shanghai"
 """Ganache 7.9.2 knows nothing newer."""
 
-OPTIMIZER_RUNS: Final = 100_000
+OPTIMIZER_RUNS: Final = 600
 _OUTPUTS: Final = [
     "abi",
     "metadata",

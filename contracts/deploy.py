@@ -36,7 +36,7 @@ class EscrowSettings:
 
     Attributes:
         min_stake: token base units; below it no role can be taken. Default: five rewards of one token.
-        unbonding_period_s: from unbonding to withdrawing; at least ``max_life_s`` and a vote time.
+        unbonding_period_s: from unbonding to withdrawing; at least ``max_life_s`` and three vote times.
         max_life_s: longest time from a check-in to the report deadline.
         parameters: parameter set 0.
     """
@@ -78,7 +78,7 @@ def deploy(
     tip_wei: int = 1,
     mine: Callable[[], None] | None = None,
 ) -> Deployment:
-    """Deploy token, escrow and parameter set 0; ``account`` pays and owns the escrow.
+    """Deploy token and escrow, with its parameter set 0; ``account`` pays and owns the escrow.
 
     Args:
         web3: the chain.
@@ -93,17 +93,17 @@ def deploy(
     send = _Sender(web3=web3, account=account, tip_wei=tip_wei, mine=mine)
     token = send.transaction(None, artifact("IdmlToken").bytecode)
     arguments = abi_encode(
-        ["address", "uint96", "uint40", "uint40", "address"],
+        ["address", "uint96", "uint40", "uint40", calls.PARAMETERS, "address"],
         [
             token["contractAddress"],
             chosen.min_stake,
             chosen.unbonding_period_s,
             chosen.max_life_s,
+            tuple(getattr(chosen.parameters, one.name) for one in fields(chosen.parameters)),
             account.address,
         ],
     )
     escrow = send.transaction(None, artifact("IdmlEscrow").bytecode + arguments)
-    send.transaction(escrow["contractAddress"], calls.encode_add_parameter_set(chosen.parameters))
     deployment = Deployment(
         chain_id=web3.eth.chain_id,
         genesis_hash=genesis_hash(web3),

@@ -65,15 +65,31 @@ class ValidatorRegistered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatorLeft:
-    """A validator will not be drawn any more."""
+    """A validator will leave; it is still drawn for one unbonding period."""
 
     validator: str = _indexed("address")
     seat: int = _data("uint24")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeatVacated:
+    """A seat is empty for good: its holder left, or lost its stake."""
+
+    validator: str = _indexed("address")
+    seat: int = _data("uint24")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A call of a batch was not done; `contracts.errors.decode_revert` reads the reason."""
+
+    index: int = _indexed("uint256")
+    reason: bytes = _data("bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedIn:
-    """One side locked its amount."""
+    """The first side locked its amount."""
 
     encounter: bytes = _indexed("bytes32")
     by: str = _indexed("address")
@@ -84,13 +100,11 @@ class Opened:
     """Both sides are in: learning may start."""
 
     encounter: bytes = _indexed("bytes32")
-    learner: str = _indexed("address")
-    neighbor: str = _indexed("address")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """One side reported the digest of the updated model."""
+    """One side reported the digest of the updated model, and the other has not yet."""
 
     encounter: bytes = _indexed("bytes32")
     by: str = _indexed("address")
@@ -126,6 +140,15 @@ class VoteCast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoteSealed:
+    """A validator sealed its vote."""
+
+    encounter: bytes = _indexed("bytes32")
+    voter: str = _indexed("address")
+    commitment: bytes = _data("bytes32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """An encounter was paid; `contracts.settlement.settle` tells each amount."""
 
@@ -148,7 +171,7 @@ class ParameterSetAdded:
     """A parameter set can be named from now on."""
 
     number: int = _indexed("uint16")
-    parameters: ParameterSet = _data("(uint8,uint16,uint16,uint16,uint32,uint32,bool)")
+    parameters: ParameterSet = _data("(uint8,uint16,uint16,uint16,uint32,uint32,bool,bool)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,12 +230,15 @@ Event = (
     | Withdrawn
     | ValidatorRegistered
     | ValidatorLeft
+    | SeatVacated
+    | Skipped
     | CheckedIn
     | Opened
     | Reported
     | ReportVoided
     | VotingStarted
     | VoteCast
+    | VoteSealed
     | Settled
     | Expired
     | ParameterSetAdded

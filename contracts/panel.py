@@ -22,6 +22,11 @@ def seed(encounter: bytes, salts: tuple[bytes, bytes]) -> bytes:
     return keccak(encounter + salts[0] + salts[1])
 
 
+def record(updated: bytes, seats: Iterable[int]) -> bytes:
+    """What the contract keeps of a report during voting: the hash of the digest and the panel."""
+    return keccak(updated + pack(seats).to_bytes(32, "big"))
+
+
 def draw(
     *,
     seed: bytes,
@@ -35,9 +40,9 @@ def draw(
 
     Args:
         seed: see `seed`.
-        seat_count: length of the seat list at the encounter's first check-in.
-        eligible: whether a seat is active and staked now.
-        excluded: the parties' own seats at their check-ins (a later seat is past ``seat_count``).
+        seat_count: seats that take part, ``Terms.seats``.
+        eligible: whether somebody holds a seat.
+        excluded: the parties' own seats.
         size: seats wanted.
         limit: draws allowed.
     """

@@ -13,9 +13,9 @@ from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import TERMS_TYPES, Terms
 
-_ACCOUNT = "(uint96,uint96,uint24,bool,uint96,uint40)"
-_ENCOUNTER = "(uint8,uint96,uint40,uint24,uint16,uint8,uint8,bytes32)"
-_PARAMETERS = "(uint8,uint16,uint16,uint16,uint32,uint32,bool)"
+_ACCOUNT = "(uint96,uint96,uint24,uint40,uint96,uint40)"
+_ENCOUNTER = "(uint8,uint96,uint40,uint16,uint8,uint8,uint8,bytes32)"
+_PARAMETERS = "(uint8,uint16,uint16,uint16,uint32,uint32,bool,bool)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,8 @@ class AccountView:
     Attributes:
         free: usable at once.
         locked: behind encounters and votes.
-        seat: validator seat from 1; 0 = never registered.
-        active: registered as validator now.
+        seat: validator seat from 1; 0 = none.
+        leaving_at: Unix time (s) when it announced that it leaves its seat; 0 = it stays.
         unbonding: on its way out.
         release_at: Unix time (s) when unbonding ends.
     """
@@ -34,9 +34,14 @@ class AccountView:
     free: int
     locked: int
     seat: int
-    active: bool
+    leaving_at: int
     unbonding: int
     release_at: int
+
+    @property
+    def active(self) -> bool:
+        """A validator that stays."""
+        return self.seat != 0 and self.leaving_at == 0
 
     @property
     def total(self) -> int:
@@ -52,26 +57,49 @@ class EncounterView:
         state: where it stands.
         reward: token base units.
         deadline: Unix time (s): open_by, report_by or the end of voting, whichever comes next.
-        seat_count: seats that take part in the draw.
         parameter_set: number of the rules that apply.
         voted: bit per panel position.
         yes: bit per panel position.
-        updated: SHA-256 of the reported snapshot; zeros before the report and after settlement.
+        sealed: bit per panel position.
+        record: SHA-256 of the updated snapshot once reported, `contracts.panel.record` from the start of voting; zeros
+            before the report and after settlement.
     """
 
     state: EncounterState
     reward: int
     deadline: int
-    seat_count: int
     parameter_set: int
     voted: int
     yes: int
-    updated: bytes
+    sealed: int
+    record: bytes
 
     @property
     def votes(self) -> int:
         """Votes cast so far."""
         return self.voted.bit_count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Where a Learner's encounters opened by signatures stand, one at a time.
+
+    Attributes:
+        word: the last nonce in the low 32 bits, and the first 28 bytes of that encounter's id.
+        busy: that encounter is still open.
+    """
+
+    word: bytes
+    busy: bool
+
+    @property
+    def nonce(self) -> int:
+        """The last nonce; the next one must be greater."""
+        return int.from_bytes(self.word[28:], "big")
+
+    def holds(self, encounter: bytes) -> bool:
+        """Whether this encounter is open here."""
+        return self.busy and self.word[:28] == encounter[:28]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +127,15 @@ class ContractReader:
         named = dict(zip(EncounterView.__slots__[1:], rest, strict=True))
         return EncounterView(state=EncounterState(state), **named)
 
-    def panel(self, encounter: bytes) -> tuple[int, ...]:
-        """Drawn seats by position; empty before the first report and after settlement."""
-        return tuple(self._one(self.escrow, "panel(bytes32)", (encounter,), "uint24[]"))
+    def lane(self, learner: str, number: int) -> Lane:
+        """A lane of a Learner's, by number or by a nonce in it."""
+        word, busy = self._many(self.escrow, "lane(address,uint8)", (learner, number & 7), ("bytes32", "bool"))
+        return Lane(word=bytes(word), busy=busy)
+
+    def is_used(self, who: str, nonce: int, *, at_token: bool = False) -> bool:
+        """Whether an account has used a nonce for a step of its own: in the escrow, or for an exchange at the token."""
+        to = self.token if at_token else self.escrow
+        return bool(self._one(to, "isUsed(address,uint32)", (who, nonce), "bool"))
 
     def parameter_set(self, number: int) -> ParameterSet:
         """A set of rules."""
@@ -117,12 +151,12 @@ class ContractReader:
         return int(self._one(self.escrow, "seatCount()", (), "uint256"))
 
     def seat_owner(self, seat: int) -> str:
-        """Who holds a seat; the zero address for none."""
+        """Who holds or held a seat; the zero address for none."""
         return to_checksum_address(self._one(self.escrow, "seatOwner(uint24)", (seat,), "address"))
 
-    def is_eligible(self, seat: int) -> bool:
-        """Whether a seat may be drawn now."""
-        return bool(self._one(self.escrow, "isEligible(uint24)", (seat,), "bool"))
+    def is_taken(self, seat: int) -> bool:
+        """Whether somebody holds a seat, so that it may be drawn."""
+        return bool(self._one(self.escrow, "isTaken(uint24)", (seat,), "bool"))
 
     def encounter_id(self, terms: Terms) -> bytes:
         """The id as the contract computes it; `contracts.terms.encounter_id` needs no chain."""
@@ -170,7 +204,10 @@ class ContractReader:
         return int(self._one(self.token, "RATE()", (), "uint256"))
 
     def _one(self, to: str, signature: str, values: tuple[object, ...], returns: str) -> Any:
+        return self._many(to, signature, values, (returns,))[0]
+
+    def _many(self, to: str, signature: str, values: tuple[object, ...], returns: tuple[str, ...]) -> tuple[Any, ...]:
         inner = signature[signature.index("(") + 1 : -1]
         types = [] if not inner else [inner] if inner.startswith("(") else inner.split(",")
         data = keccak(signature.encode())[:4] + abi_encode(types, values)
-        return abi_decode([returns], self.call(to, data))[0]
+        return abi_decode(returns, self.call(to, data))

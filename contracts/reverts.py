@@ -14,8 +14,6 @@ from contracts.states import EncounterState
 
 _BY_SELECTOR: Final[dict[bytes, type["CustomError"]]] = {}
 
-_STATES: Final = frozenset(int(state) for state in EncounterState)
-
 Value = int | str | bytes | bool
 """A decoded argument."""
 
@@ -86,8 +84,8 @@ def decode(data: bytes) -> ContractRevert:
 def _show(name: str, value: Value) -> str:
     if isinstance(value, bytes):
         return "0x" + value.hex()
-    if name == "state" and isinstance(value, int):
-        return EncounterState(value).name if value in _STATES else str(value)
+    if name == "state" and value in [int(one) for one in EncounterState]:
+        return EncounterState(value).name
     return str(value)
 
 
@@ -99,6 +97,101 @@ class WrongState(CustomError):
 
     parameters = "bytes32 encounter, uint8 state"
     advice = "encounter {encounter} is {state}: this step is done or not due; read the state and go on from there"
+
+
+class NotOpen(CustomError):
+    """No lane of the Learner's holds this encounter."""
+
+    parameters = "bytes32 encounter"
+    advice = "{encounter} is not open by signatures: it is not opened yet, or over; read its lane and state"
+
+
+class LaneBusy(CustomError):
+    """One encounter per lane at a time."""
+
+    parameters = "address learner, uint32 nonce"
+    advice = (
+        "the lane of nonce {nonce} of {learner} is busy: end that encounter first, or take another of the eight lanes"
+    )
+
+
+class NonceUsed(CustomError):
+    """A nonce serves once."""
+
+    parameters = "address account, uint32 nonce"
+    advice = "{account} has used nonce {nonce}: this step is done, or take another nonce"
+
+
+class WrongDoor(CustomError):
+    """Terms with a nonce are for the signed door, others for the direct one."""
+
+    parameters = "uint32 nonce"
+    advice = "terms with nonce {nonce} do not go through this door: nonce 0 is for checkIn, any other for openSigned"
+
+
+class BadSignature(CustomError):
+    """No key made this signature, or it is malleable."""
+
+    parameters = "bytes32 digest"
+    advice = "no key signed {digest}: sign again, with s in the lower half"
+
+
+class WrongSigner(CustomError):
+    """Somebody else signed, or something else was signed."""
+
+    parameters = "address expected, address signer"
+    advice = "signed by {signer} instead of {expected}: sign exactly this step, for this chain and contract"
+
+
+class EvidenceLength(CustomError):
+    """Signatures and ballots do not add up."""
+
+    parameters = "uint256 length, uint256 expected"
+    advice = "{length} bytes of signatures and ballots instead of {expected}: one ballot for each of the first V seats"
+
+
+class VotesAreSealed(CustomError):
+    """The parameter set wants sealed votes."""
+
+    parameters = "bytes32 encounter"
+    advice = "votes on {encounter} are sealed: use seal and reveal"
+
+
+class VotesAreOpen(CustomError):
+    """The parameter set wants open votes."""
+
+    parameters = "bytes32 encounter"
+    advice = "votes on {encounter} are not sealed: use vote"
+
+
+class NotSealed(CustomError):
+    """There is nothing to open."""
+
+    parameters = "bytes32 encounter, uint8 position"
+    advice = "position {position} of {encounter} holds no sealed vote: it was opened already, or never sealed"
+
+
+class SealMismatch(CustomError):
+    """The salt does not open the vote."""
+
+    parameters = "bytes32 encounter, uint8 position"
+    advice = (
+        "this is not what position {position} of {encounter} sealed: open it with the same verdict, reason and salt"
+    )
+
+
+class NotLeaving(CustomError):
+    """A validator that stays."""
+
+    parameters = "address account"
+    advice = "{account} has not announced that it leaves: its seat stays its own"
+
+
+class PermitFailed(CustomError):
+    """The token refused a permit, and nothing is allowed yet."""
+
+    parameters = "address owner, bytes reason"
+    advice = "the permit of {owner} was refused ({reason}): sign a new one for this amount"
 
 
 class NotParty(CustomError):
@@ -172,10 +265,10 @@ class InsufficientFree(CustomError):
 
 
 class SaltMismatch(CustomError):
-    """A revealed salt is not the committed one."""
+    """The revealed salts are not the committed ones."""
 
-    parameters = "bytes32 commitment, bytes32 salt"
-    advice = "salt {salt} does not open commitment {commitment}: report the salts exchanged for these terms"
+    parameters = "bytes32 committed, bytes32 given"
+    advice = "the salts hash to {given} instead of {committed}: report the salts exchanged for these terms"
 
 
 class DigestMismatch(CustomError):

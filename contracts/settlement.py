@@ -23,7 +23,8 @@ class ParameterSet:
         q_bps: q, the share of a Neighbor's fine that goes to the validators who voted no.
         bond_bps: a voter's bond as a share of the reward, at least p_v and at most 1.
         standby_delay_s: seconds after which each further standby seat may vote.
-        vote_time_s: seconds from the start of voting to its end.
+        vote_time_s: seconds from the start of voting to its end; with sealed votes also the time for opening them.
+        sealed_votes: votes are sealed first, and opened when no more can come.
         retired: no new encounters; those under way keep it.
     """
 
@@ -33,6 +34,7 @@ class ParameterSet:
     bond_bps: int
     standby_delay_s: int
     vote_time_s: int
+    sealed_votes: bool = False
     retired: bool = False
 
     def __post_init__(self) -> None:

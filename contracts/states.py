@@ -22,6 +22,16 @@ class EncounterState(IntEnum):
         return self in (EncounterState.SETTLED, EncounterState.EXPIRED)
 
 
+class ActionKind(IntEnum):
+    """What an account asks for by signature."""
+
+    STAKE = 0
+    UNBOND = 1
+    WITHDRAW = 2
+    REGISTER = 3
+    LEAVE = 4
+
+
 class VoteReason(IntEnum):
     """Why a validator votes as it does.
 

@@ -28,14 +28,15 @@ TERMS_TYPES: Final = (
     "uint40",
     "uint40",
     "bytes32",
-    "bytes32",
+    "uint24",
+    "uint32",
 )
 """ABI types of the members of ``Terms``, in order; all static, one word each."""
 
 TERMS_TYPE_STRING: Final = (
     "Terms(address learner,address neighbor,bytes32 algorithm,bytes32 architecture,bytes32 previous,"
     "uint96 reward,uint16 toleranceBps,uint16 parameterSet,uint40 openBy,uint40 reportBy,"
-    "bytes32 learnerCommitment,bytes32 neighborCommitment)"
+    "bytes32 salts,uint24 seats,uint32 nonce)"
 )
 
 _TERMS_TYPEHASH: Final = keccak(TERMS_TYPE_STRING.encode())
@@ -70,8 +71,10 @@ class Terms:
         parameter_set: number of a parameter set of the contract.
         open_by: Unix time (s) until which the second side may check in.
         report_by: Unix time (s) until which results may be reported.
-        learner_commitment: `commitment` of the Learner's salt.
-        neighbor_commitment: `commitment` of the Neighbor's salt.
+        salts: `both_salts` of the two sides' commitments.
+        seats: validator seats that take part in the draw, 1 to ``seats``: how many there were when the terms were made.
+        nonce: 0 for the direct door; for the signed one a number whose low three bits name a lane of the Learner's,
+            greater than all that this lane has seen.
     """
 
     learner: str
@@ -84,13 +87,14 @@ class Terms:
     parameter_set: int
     open_by: int
     report_by: int
-    learner_commitment: bytes
-    neighbor_commitment: bytes
+    salts: bytes
+    seats: int
+    nonce: int
 
     def __post_init__(self) -> None:
         for name in ("learner", "neighbor"):
             _check_address(name, getattr(self, name))
-        for name in ("algorithm", "architecture", "previous", "learner_commitment", "neighbor_commitment"):
+        for name in ("algorithm", "architecture", "previous", "salts"):
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != 32:
                 raise MalformedTerms(name, "32 bytes", value)
@@ -99,6 +103,8 @@ class Terms:
         _check_int("parameter_set", self.parameter_set, 0, 2**16 - 1)
         _check_int("open_by", self.open_by, 0, 2**40 - 1)
         _check_int("report_by", self.report_by, 0, 2**40 - 1)
+        _check_int("seats", self.seats, 0, 2**24 - 1)
+        _check_int("nonce", self.nonce, 0, 2**32 - 1)
         if self.learner == self.neighbor:
             raise MalformedTerms("neighbor", "another address than learner", self.neighbor)
         if self.open_by >= self.report_by:
@@ -118,7 +124,12 @@ _BYTES_FIELDS: Final = frozenset(
 def encounter_id(terms: Terms, domain: Domain) -> bytes:
     """The 32-byte id of an encounter: the EIP-712 hash of its terms in the domain of one contract."""
     words = b"".join(_word(value) for value in terms.as_tuple())
-    return keccak(b"\x19\x01" + domain_separator(domain) + keccak(_TERMS_TYPEHASH + words))
+    return typed_hash(domain, keccak(_TERMS_TYPEHASH + words))
+
+
+def typed_hash(domain: Domain, struct_hash: bytes) -> bytes:
+    """The 32 bytes that an EIP-712 signature signs."""
+    return keccak(b"\x19\x01" + domain_separator(domain) + struct_hash)
 
 
 def domain_separator(domain: Domain) -> bytes:
@@ -137,6 +148,13 @@ def commitment(salt: bytes) -> bytes:
     if len(salt) != 32:
         raise ValueError(f"a salt has 32 bytes, not {len(salt)}")
     return keccak(salt)
+
+
+def both_salts(learner: bytes, neighbor: bytes) -> bytes:
+    """What the terms say of the salts: the hash of the Learner's `commitment` and the Neighbor's."""
+    if len(learner) != 32 or len(neighbor) != 32:
+        raise ValueError(f"commitments have 32 bytes, not {len(learner)} and {len(neighbor)}")
+    return keccak(learner + neighbor)
 
 
 def algorithm_label(name: str) -> bytes:

@@ -18,7 +18,7 @@ from device_agent.clock import Clock
 from device_agent.conversation import Conversation
 from device_agent.duty import Duty
 from device_agent.effects import Effects
-from device_agent.encounter import ChainView, Effect, Happening, Role, Stage, labelled, seen_on_chain
+from device_agent.encounter import Effect, Happening, Role, Stage, labelled, learned_on_chain, seen_on_chain
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
@@ -35,7 +35,7 @@ from device_agent.own_model import OwnModel
 from device_agent.proposals import Proposals
 from device_agent.radio import PeerId, Radio
 from device_agent.settings import Settings
-from device_agent.staking import join
+from device_agent.staking import join, joined_before
 from models.registry import Architecture
 
 _WAITS_FOR_PEER = {
@@ -168,7 +168,7 @@ class Agent:
             self._tasks = tasks
             self._encounters.start(tasks, self._effects.perform)
             self._link.attach(self._conversation.deliver, self._conversation.serve)
-            await join(
+            getting_in = join(
                 address=self._identity.address,
                 gateway=self._gateway,
                 journal=self._journal,
@@ -176,6 +176,10 @@ class Agent:
                 settings=self._settings,
                 observe=self._observe,
             )
+            if joined_before(self._journal):
+                tasks.create_task(getting_in)  # what is under way since then goes on meanwhile
+            else:
+                await getting_in
             for radio in self._radios:
                 tasks.create_task(self._listen(radio))
             tasks.create_task(self._every(self._settings.poll_s, self._beat))
@@ -224,10 +228,8 @@ class Agent:
             return
         grace_s = self._settings.grace_s
         happening = seen_on_chain(one, view, validators=rules.validators, grace_s=grace_s)
-        learned: dict[str, object] = {}
-        if happening is Happening.SETTLED:
-            learned = {"verdict": _verdict(view), "updated": view.updated or one.updated}
         if happening is not None:
+            learned = learned_on_chain(one, happening, view)
             self._encounters.apply_on_chain(key, happening, now_s=view.chain_time_s, grace_s=grace_s, **learned)
 
     def _given_up(self, label: str, reason: str) -> None:
@@ -245,7 +247,3 @@ class Agent:
             await self._proposals.consider(peer, proposal)
         except (GatewayUnreachable, GatewayRefused, PeerFault) as fault:
             self._observe("fault", where="answer", reason=str(fault))
-
-
-def _verdict(view: ChainView) -> bool | None:
-    return None if view.yes == view.no else view.yes > view.no

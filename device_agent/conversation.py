@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from contracts.terms import Terms, commitment
 from device_agent import messages
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
 from device_agent.encounters import Encounters
@@ -80,12 +79,9 @@ class Conversation:
                 raise PeerFault("the updated model is the previous one: no work was done")
             updated = bytes.fromhex(message.updated)
             return apply(one.key, Happening.OFFERED, updated=updated, updated_age=message.age)
-        if isinstance(message, Reveal) and one.terms is not None:
-            return self._revealed(one, one.terms, bytes.fromhex(message.salt))
+        if isinstance(message, Reveal):
+            salt = bytes.fromhex(message.salt)
+            if not one.fits(salt):
+                raise PeerFault("the salt is not the one of the terms")
+            return apply(one.key, Happening.REVEALED, peer_salt=salt)
         return False
-
-    def _revealed(self, one: Encounter, terms: Terms, salt: bytes) -> bool:
-        theirs = terms.neighbor_commitment if one.role is Role.LEARNER else terms.learner_commitment
-        if commitment(salt) != theirs:
-            raise PeerFault("the salt does not match its commitment")
-        return self._encounters.apply(one.key, Happening.REVEALED, peer_salt=salt)

@@ -51,6 +51,9 @@ class Duty:
                 continue
             if job.terms.architecture != self._architecture.digest:
                 continue  # not a network this device has a trusted graph of: it abstains
+            rules = facts.parameter_sets.get(job.terms.parameter_set)
+            if rules is not None and rules.sealed_votes:
+                continue  # a vote in the open would be refused
             if encounter_id(job.terms, facts.domain) != job.encounter:
                 self._observe("fault", where="jobs", reason=f"other terms than those of {job.encounter.hex()}")
                 continue
@@ -60,6 +63,7 @@ class Duty:
             call = Vote(
                 encounter=job.encounter,
                 updated=job.updated,
+                panel=job.panel,
                 position=job.position,
                 valid=ballot.valid,
                 reason=ballot.reason,

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from contracts import calls
 from contracts.states import EncounterState
-from contracts.terms import Terms, encounter_id
+from contracts.terms import Terms, commitment, encounter_id
 from device_agent import messages
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, operation_label
 from device_agent.encounters import Encounters
@@ -95,8 +95,8 @@ class Effects:
         await self._link.send(one.peer, messages.encode(message))
 
     async def _accept(self, one: Encounter) -> None:
-        commitment = _agreed(one).neighbor_commitment.hex()
-        await self._send(one, Accept(key=one.key.hex(), neighbor=self._address, commitment=commitment))
+        own = commitment(one.salt).hex()
+        await self._send(one, Accept(key=one.key.hex(), neighbor=self._address, commitment=own))
 
     async def _offer(self, one: Encounter) -> None:
         updated = one.updated or b""
@@ -226,9 +226,10 @@ def _call(one: Encounter, effect: Effect) -> calls.Call:
                 neighbor_salt=neighbor_salt,
             )
         case Effect.CLOSE_REPORTING:
-            return calls.CloseReporting(terms=terms)
+            learner_salt, neighbor_salt = one.salts
+            return calls.CloseReporting(terms=terms, learner_salt=learner_salt, neighbor_salt=neighbor_salt)
         case Effect.FINALISE:
-            return calls.Finalise(terms=terms)
+            return calls.Finalise(terms=terms, updated=one.judged or b"", panel=one.panel)
         case Effect.EXPIRE:
             return calls.Expire(terms=terms)
     raise ValueError(f"{effect} is no transaction")

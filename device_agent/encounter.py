@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Final
 
 from contracts.states import EncounterState
-from contracts.terms import Terms
+from contracts.terms import Terms, both_salts, commitment
 from device_agent.messages import Propose
 from device_agent.radio import PeerId
 
@@ -197,6 +197,8 @@ class Encounter:
         peer_salt: the other side's, once revealed.
         updated: digest of the updated model, once offered or made.
         updated_age: training steps behind it, as the Neighbor says.
+        judged: digest that the votes are about, as the chain says.
+        panel: seats that may vote on it, by position, as the chain says.
         verdict: what the validators decided; None before that, and where they were even or silent.
         done: effects already due once.
         closings: how often one of `CLOSING` was due.
@@ -214,6 +216,8 @@ class Encounter:
     peer_salt: bytes | None = None
     updated: bytes | None = None
     updated_age: int = 0
+    judged: bytes | None = None
+    panel: tuple[int, ...] = ()
     verdict: bool | None = None
     done: frozenset[Effect] = frozenset()
     closings: int = 0
@@ -230,7 +234,15 @@ class Encounter:
         """The Learner's and the Neighbor's salt; only once both are known."""
         if self.peer_salt is None:
             raise ValueError("the peer's salt is not known yet")
-        return (self.salt, self.peer_salt) if self.role is Role.LEARNER else (self.peer_salt, self.salt)
+        return self._in_order(self.peer_salt)
+
+    def fits(self, peer_salt: bytes) -> bool:
+        """Whether the terms are about this salt of the other side's; never before they are complete."""
+        found = both_salts(*map(commitment, self._in_order(peer_salt)))
+        return self.terms is not None and self.terms.salts == found
+
+    def _in_order(self, peer_salt: bytes) -> tuple[bytes, bytes]:
+        return (self.salt, peer_salt) if self.role is Role.LEARNER else (peer_salt, self.salt)
 
 
 def step(encounter: Encounter, happening: Happening, **learned: object) -> tuple[Encounter, tuple[Effect, ...]] | None:
@@ -282,10 +294,23 @@ def labelled(label: str) -> tuple[Effect, bytes] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainView:
-    """An encounter as the chain holds it; times in Unix s of the chain."""
+    """An encounter as the chain holds it; times in Unix s of the chain.
+
+    Attributes:
+        state: where it stands.
+        salts: the Learner's and the Neighbor's, once a report revealed them.
+        updated: digest that was reported last.
+        panel: seats that may vote, by position; empty before voting starts.
+        yes: votes so far that the work is valid.
+        no: votes so far that it is not.
+        vote_by: the end of voting.
+        chain_time_s: of the newest block the gateway knows.
+    """
 
     state: EncounterState
+    salts: tuple[bytes, bytes] | None
     updated: bytes | None
+    panel: tuple[int, ...]
     yes: int
     no: int
     vote_by: int | None
@@ -318,7 +343,8 @@ def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, gra
             return Happening.OPENED if encounter.stage is Stage.CHECKING_IN else None
         case EncounterState.NEIGHBOR_REPORTED:
             neighbor_turn_s = grace_s - learner_turn_s
-            return Happening.REPORT_OVERDUE if now_s > terms.report_by + neighbor_turn_s else None
+            overdue = now_s > terms.report_by + neighbor_turn_s
+            return Happening.REPORT_OVERDUE if overdue and _knows_salts(encounter, view) else None
         case EncounterState.REPORTED:
             if encounter.stage is not Stage.VOTING:
                 return Happening.VOTING_STARTED
@@ -327,6 +353,28 @@ def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, gra
             over = view.vote_by is not None and now_s > view.vote_by + wait_s
             complete = view.yes + view.no >= validators and wait_s == 0
             return Happening.VOTED if over or complete else None
+
+
+def _knows_salts(encounter: Encounter, view: ChainView) -> bool:
+    """Whether this device can close the reporting, which takes both salts."""
+    if encounter.peer_salt is not None:
+        return True
+    return view.salts is not None and encounter.fits(view.salts[encounter.role is Role.LEARNER])
+
+
+def learned_on_chain(encounter: Encounter, happening: Happening, view: ChainView) -> dict[str, object]:
+    """Return the members of `Encounter` that `view` makes known with `happening`."""
+    match happening:
+        case Happening.VOTING_STARTED | Happening.VOTED:
+            return {"judged": view.updated, "panel": view.panel}
+        case Happening.REPORT_OVERDUE if encounter.peer_salt is None and view.salts is not None:
+            # Its report took both salts, also where the Neighbor never sent its own to the Learner.
+            return {"peer_salt": view.salts[encounter.role is Role.LEARNER]}
+        case Happening.SETTLED:
+            verdict = None if view.yes == view.no else view.yes > view.no
+            return {"verdict": verdict, "updated": view.updated or encounter.updated}
+        case _:
+            return {}
 
 
 def diagram(role: Role) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
+from contracts.panel import PANEL_SEATS
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
@@ -40,6 +41,7 @@ class ChainFacts:
     token: str
     chain_time_s: int
     min_stake: int
+    seat_count: int
     tokens_per_wei: int
     fees: Fees
     parameter_sets: dict[int, ParameterSet]
@@ -65,11 +67,12 @@ class AccountFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A vote that is asked of this device."""
+    """A vote that is asked of this device: of the seat at `position` of `panel`."""
 
     encounter: bytes
     terms: Terms
     updated: bytes
+    panel: tuple[int, ...]
     position: int
     opens_at_s: int
     vote_by_s: int
@@ -98,6 +101,7 @@ class GatewayClient:
                 token=_address(answer["token"]),
                 chain_time_s=_whole(answer["chain_time_s"], bits=40),
                 min_stake=_whole(answer["min_stake"]),
+                seat_count=_whole(answer["seat_count"], bits=24),
                 tokens_per_wei=_whole(answer["tokens_per_wei"], low=1),
                 fees=Fees(tip_wei=_whole(answer["tip_wei"]), max_fee_wei=_whole(answer["max_fee_wei"])),
                 parameter_sets={
@@ -134,10 +138,14 @@ class GatewayClient:
         """Ask how an encounter stands on chain."""
         answer = await self._json("GET", f"/v1/encounters/0x{encounter_id.hex()}")
         with _understood("/v1/encounters"):
-            updated, vote_by = answer["updated"], answer["vote_by"]
+            state, updated, vote_by = EncounterState[answer["state"].upper()], answer["updated"], answer["vote_by"]
+            if state is EncounterState.REPORTED and None in (updated, vote_by):
+                raise ValueError("a voting about nothing, or without an end")
             return ChainView(
-                state=EncounterState[answer["state"].upper()],
+                state=state,
+                salts=_salts(answer["salts"]),
                 updated=None if updated is None else _digest(updated),
+                panel=_panel(answer["panel"]),
                 yes=_whole(answer["yes"], bits=8),
                 no=_whole(answer["no"], bits=8),
                 vote_by=None if vote_by is None else _whole(vote_by, bits=41),
@@ -153,6 +161,7 @@ class GatewayClient:
                     encounter=_digest(one["encounter"]),
                     terms=terms_from_json(one["terms"]),
                     updated=_digest(one["updated"]),
+                    panel=_panel(one["panel"]),
                     position=_whole(one["position"], bits=8),
                     opens_at_s=_whole(one["opens_at_s"], bits=41),
                     vote_by_s=_whole(one["vote_by"], bits=41),
@@ -233,6 +242,21 @@ def _digest(value: str) -> bytes:
     if not _DIGEST.fullmatch(value):
         raise ValueError(f"{value[:80]!r} is no digest")
     return bytes.fromhex(value[2:])
+
+
+def _salts(value: object) -> tuple[bytes, bytes] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:80]!r} is no list of salts")
+    learner, neighbor = value
+    return _digest(learner), _digest(neighbor)
+
+
+def _panel(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > PANEL_SEATS:
+        raise ValueError(f"{str(value)[:80]!r} is no list of at most {PANEL_SEATS} seats")
+    return tuple(_whole(seat, low=1, bits=24) for seat in value)
 
 
 def _raise_for(response: httpx.Response) -> None:

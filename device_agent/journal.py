@@ -32,7 +32,7 @@ CREATE INDEX IF NOT EXISTS undelivered ON operations (delivered) WHERE NOT deliv
 CREATE TABLE IF NOT EXISTS snapshots (digest BLOB PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +264,8 @@ def _dump(encounter: Encounter) -> str:
             "peer_salt": None if encounter.peer_salt is None else encounter.peer_salt.hex(),
             "updated": None if encounter.updated is None else encounter.updated.hex(),
             "updated_age": encounter.updated_age,
+            "judged": None if encounter.judged is None else encounter.judged.hex(),
+            "panel": encounter.panel,
             "verdict": encounter.verdict,
             "done": sorted(encounter.done),
             "closings": encounter.closings,
@@ -286,9 +288,11 @@ def _load(text: str) -> Encounter:
         peer_salt=None if value["peer_salt"] is None else bytes.fromhex(value["peer_salt"]),
         updated=None if value["updated"] is None else bytes.fromhex(value["updated"]),
         updated_age=value["updated_age"],
+        judged=None if value["judged"] is None else bytes.fromhex(value["judged"]),
+        panel=tuple(value["panel"]),
         verdict=value["verdict"],
         done=frozenset(Effect(one) for one in value["done"]),
-        closings=value.get("closings", 0),
-        closing_at_s=value.get("closing_at_s", 0),
+        closings=value["closings"],
+        closing_at_s=value["closing_at_s"],
         reason=value["reason"],
     )

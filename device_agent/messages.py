@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from contracts.errors import MalformedTerms
-from contracts.terms import Terms
+from contracts.terms import Terms, both_salts
 from device_agent.errors import PeerFault
 
 MAX_MESSAGE_BYTES = 4096
@@ -35,7 +35,10 @@ class _Message(BaseModel):
 
 
 class Propose(_Message):
-    """Learner to Neighbor: the terms but for the Neighbor's part. Amounts in token base units, times in Unix s."""
+    """Learner to Neighbor: the terms but for the Neighbor's part. Amounts in token base units, times in Unix s.
+
+    `commitment` is the Learner's, and names the encounter.
+    """
 
     kind: Literal["propose"] = "propose"
     learner: Address
@@ -49,6 +52,8 @@ class Propose(_Message):
     parameter_set: int = Field(ge=0, lt=1 << 16)
     open_by: int = Field(ge=0, lt=1 << 40)
     report_by: int = Field(ge=0, lt=1 << 40)
+    seats: int = Field(ge=0, lt=1 << 24)
+    nonce: int = Field(ge=0, lt=1 << 32)
     commitment: Hex32
 
     def terms(self, *, neighbor: str, commitment: bytes) -> Terms:
@@ -65,15 +70,16 @@ class Propose(_Message):
                 parameter_set=self.parameter_set,
                 open_by=self.open_by,
                 report_by=self.report_by,
-                learner_commitment=bytes.fromhex(self.commitment),
-                neighbor_commitment=commitment,
+                salts=both_salts(bytes.fromhex(self.commitment), commitment),
+                seats=self.seats,
+                nonce=self.nonce,
             )
         except MalformedTerms as error:
             raise PeerFault(str(error)) from error
 
 
 class Accept(_Message):
-    """Neighbor to Learner: its part of the terms. `key` is the Learner's commitment."""
+    """Neighbor to Learner: its part of the terms. `key` is the Learner's commitment, `commitment` the Neighbor's."""
 
     kind: Literal["accept"] = "accept"
     key: Hex32

@@ -23,6 +23,8 @@ from device_agent.settings import Settings
 from models.registry import Architecture
 
 _SALT_BYTES = 32
+_DIRECT = 0
+"""The nonce of terms for which each side sends its own transactions."""
 _MOST_AT_ONCE = 8
 """Proposals considered at the same time; each asks the gateway."""
 _WORKING_FOR_ANOTHER = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
@@ -78,7 +80,7 @@ class Proposals:
             self._observe("waiting", reason=f"parameter set {self._settings.parameter_set} is not in force")
             return
         account = await self._gateway.account(self._address)
-        if account.free < max(facts.min_stake, self._settings.reward):
+        if account.free < facts.min_stake + self._settings.reward:
             return
         peer = min(candidates, key=lambda one: self._asked_at_s.get(one, 0.0))
         self._asked_at_s[peer] = now_s
@@ -152,6 +154,8 @@ class Proposals:
             parameter_set=self._settings.parameter_set,
             open_by=facts.chain_time_s + self._settings.open_within_s,
             report_by=facts.chain_time_s + self._settings.report_within_s,
+            seats=facts.seat_count,
+            nonce=_DIRECT,
             commitment=key.hex(),
         )
         return Encounter(key=key, role=Role.LEARNER, stage=Stage.PROPOSED, peer=peer, proposal=proposal, salt=salt)
@@ -173,18 +177,19 @@ class Proposals:
         left_s = self._neighborhood.expected_remaining_s(peer, self._clock.monotonic_s())
         if left_s < self._settings.expected_encounter_s:
             return Refusal.CONTACT
-        facts = await self._gateway.chain()
+        facts = await self._gateway.chain()  # as they are now: seats may have been taken since the last look
         if not self._acceptable(proposal, facts):
             return Refusal.TERMS
-        needed = max(facts.min_stake, proposal.reward)
+        needed = facts.min_stake + proposal.reward
         for account in (self._address, proposal.learner):
             if (await self._gateway.account(account)).free < needed:
                 return Refusal.STAKE
         return None
 
     def _in_force(self, number: int, facts: ChainFacts) -> bool:
+        """Whether these rules take new encounters, and are ones that devices here can play by: not sealed votes."""
         rules = facts.parameter_sets.get(number)
-        return rules is not None and not rules.retired
+        return rules is not None and not rules.retired and not rules.sealed_votes
 
     def _acceptable(self, proposal: Propose, facts: ChainFacts) -> bool:
         settings, now_s = self._settings, facts.chain_time_s
@@ -197,4 +202,7 @@ class Proposals:
             and now_s + settings.open_within_s // 4 < proposal.open_by <= now_s + 2 * settings.open_within_s
             and proposal.open_by + settings.expected_encounter_s < proposal.report_by
             and proposal.report_by <= now_s + 2 * settings.report_within_s
+            # Fewer seats would let the Learner choose who may be drawn; more, take the missing ones itself.
+            and proposal.seats == facts.seat_count
+            and proposal.nonce == _DIRECT
         )

@@ -15,7 +15,8 @@ class Settings:
         reward: r, what this device offers as Learner, and the least it works for as Neighbor.
         tolerance_bps: tau of its terms, in 1/10,000.
         parameter_set: number of the contract's rules its terms name.
-        stake: what it holds in the contract at the start.
+        stake: what it holds in the contract at the start, and is filled up to at a later start if it fell below the
+            least stake. An encounter needs the least stake and the reward.
         validator: whether it takes a validator seat.
         learner: whether it proposes encounters.
         open_within_s: time both sides have to check in.

@@ -250,7 +250,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         if submission is not None:
             shown = submission_view(submission)
         elif rows:
-            shown = encounter_view(arguments.id, store.terms(arguments.id), rows)
+            salts = store.salts(arguments.id)
+            shown = encounter_view(arguments.id, store.terms(arguments.id), rows, salts=salts)
             shown["events"] = [row.as_json() for row in rows]
         else:
             _complain(GatewayError(f"{arguments.id} is no transaction or encounter this gateway has seen"))

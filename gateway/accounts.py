@@ -44,12 +44,16 @@ class Accounts:
             "release_at_s": stake.release_at,
             "seat": stake.seat,
             "active": stake.active,
+            "leaving_at_s": stake.leaving_at,
         }
 
     def seat(self, account: str) -> int:
-        """Return the validator seat of an account (checksum address), 0 if it has none."""
-        rows = self._store.latest("ValidatorRegistered", account=account)
-        return int(rows[-1].args["seat"]) if rows else 0
+        """Return the validator seat of an account (checksum address), 0 if it has none any more."""
+        taken = self._store.latest("ValidatorRegistered", account=account)
+        vacated = self._store.latest("SeatVacated", account=account)
+        if not taken or (vacated and vacated[-1].number > taken[-1].number):
+            return 0
+        return int(taken[-1].args["seat"])
 
     def parameters(self, number: int) -> Json:
         """Return a parameter set as it was added, as JSON values; only `retired` can change later."""
@@ -75,6 +79,7 @@ class Accounts:
             "head": head.number if head else 0,
             "chain_time_s": head.time_s if head else 0,
             **self._fixed,
+            "seat_count": self._reader.seat_count(),
             "tip_wei": tip_wei,
             "max_fee_wei": self._node.base_fee_wei() * _FEE_HEADROOM + tip_wei,
             "parameter_sets": {

@@ -57,7 +57,7 @@ def create_app(
 
     def view(encounter: str) -> Json:
         rows = store.encounter_events(encounter)
-        return encounter_view(encounter, store.terms(encounter), rows)
+        return encounter_view(encounter, store.terms(encounter), rows, salts=store.salts(encounter))
 
     @app.post("/v1/transactions")
     def post_transaction() -> tuple[Response, int]:

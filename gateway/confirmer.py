@@ -11,7 +11,7 @@ from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
 from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms
-from contracts.terms import Domain, Terms, encounter_id, terms_to_json
+from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.node import Node
 from gateway.store import Block, Mined, NewEvent, Store
@@ -19,6 +19,8 @@ from gateway.store import Block, Mined, NewEvent, Store
 _MAX_BLOCKS_A_STEP: Final = 500
 _ABOUT: Final = ("account", "validator", "voter", "by")
 """Event arguments that name the account an event is about, most telling first."""
+_REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, calls.Settle)
+"""Calls that carry both salts."""
 
 
 def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int) -> int:
@@ -78,6 +80,7 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
     mined: list[Mined] = []
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
+    salts: dict[str, tuple[str, str]] = {}
     for transaction in _concerning(node, block, ours):
         receipt = node.receipt(transaction)
         if receipt["blockHash"] != block["hash"]:
@@ -86,11 +89,19 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         mined.append(Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"]))
         agreed = getattr(call, "terms", None)
         if isinstance(agreed, Terms):
-            terms[_hex(encounter_id(agreed, domain))] = dict(terms_to_json(agreed))
+            name = _hex(encounter_id(agreed, domain))
+            terms[name] = dict(terms_to_json(agreed))
+            if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
+                salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))
         found += _events(receipt, ours, "" if call is None else calls.function_name(call))
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
-    store.consume(consumed, mined=mined, events=found, terms=terms, final_block=final)
+    store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
     return consumed
+
+
+def _reveals(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bool:
+    """Whether these are the salts of the terms; a call that was reverted may carry anything."""
+    return both_salts(commitment(learner_salt), commitment(neighbor_salt)) == terms.salts
 
 
 def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:

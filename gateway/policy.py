@@ -1,7 +1,8 @@
 """Which raw transactions this gateway takes: pure checks of signed bytes, before anything is stored.
 
 Only what a device of ours has to send: one call of the escrow or the token, EIP-1559 (type 2), without an
-access list, within the caps. Owner calls, and token calls that only move tokens about, go to a node directly.
+access list, within the caps. All else goes to a node directly: the owner's calls, token calls that only move tokens
+about, and the calls of the signed door, which say nothing about who sends them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,26 @@ from eth_utils.address import to_checksum_address
 from contracts.calls import (
     AddParameterSet,
     Approve,
-    Burn,
+    BurnFines,
     Buy,
     Call,
+    CheckIn,
+    CloseReporting,
+    Dismiss,
+    Expire,
+    Finalise,
+    LeaveValidator,
+    RegisterValidator,
+    Report,
     RetireParameterSet,
+    RevealVote,
+    Seal,
     Sell,
-    Transfer,
+    Stake,
+    StakeWithPermit,
+    Unbond,
+    Vote,
+    Withdraw,
     function_name,
 )
 from contracts.calls import decode as decode_call
@@ -60,8 +75,25 @@ _ACCESS_LIST: Final = 8
 _SIGNATURE_FIELDS: Final = 3
 
 _TOKEN_CALLS: Final = (Buy, Sell, Approve)
+_ESCROW_CALLS: Final = (
+    CheckIn,
+    Report,
+    CloseReporting,
+    Vote,
+    Seal,
+    RevealVote,
+    Finalise,
+    Expire,
+    Stake,
+    StakeWithPermit,
+    Unbond,
+    Withdraw,
+    RegisterValidator,
+    LeaveValidator,
+    Dismiss,
+    BurnFines,
+)
 _OWNER_CALLS: Final = (AddParameterSet, RetireParameterSet)
-_UNNEEDED_CALLS: Final = (Transfer, Burn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +257,7 @@ def _check_call(call: Call, *, target: str, token: str, escrow: str, value_wei: 
             Code.UNKNOWN_CALL,
             f"{name} is for the contracts' owner, who sends it to a node: it is not relayed",
         )
-    if isinstance(call, _UNNEEDED_CALLS):
+    if not isinstance(call, _TOKEN_CALLS + _ESCROW_CALLS):
         raise Refusal(422, Code.UNKNOWN_CALL, f"no device has to send {name}: send it to a node, it is not relayed")
     expected, called = (token, "token") if isinstance(call, _TOKEN_CALLS) else (escrow, "escrow")
     if target != expected:

@@ -75,6 +75,14 @@ _terms = sa.Table(
     sa.Column("terms", sa.Text, nullable=False),
 )
 
+_salts = sa.Table(
+    "salts",
+    _tables,
+    sa.Column("encounter", sa.String(66), primary_key=True),
+    sa.Column("learner", sa.String(66), nullable=False),
+    sa.Column("neighbor", sa.String(66), nullable=False),
+)
+
 _votings = sa.Table(
     "votings",
     _tables,
@@ -312,9 +320,13 @@ class Store:
         mined: Sequence[Mined],
         events: Sequence[NewEvent],
         terms: dict[str, dict[str, Any]],
+        salts: dict[str, tuple[str, str]],
         final_block: int,
     ) -> None:
-        """Store everything one block showed, and finalise what lies at or below `final_block`."""
+        """Store everything one block showed, and finalise what lies at or below `final_block`.
+
+        Terms and salts prove themselves, by the encounter's id: a block that is forgotten takes none back.
+        """
         with self._write() as db:
             for one in mined:
                 _mine(db, one, block.number)
@@ -322,6 +334,10 @@ class Store:
                 known = db.execute(sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)).first()
                 if known is None:
                     db.execute(sa.insert(_terms).values(encounter=encounter, terms=json.dumps(value)))
+            for encounter, (learner, neighbor) in salts.items():
+                known = db.execute(sa.select(_salts.c.encounter).where(_salts.c.encounter == encounter)).first()
+                if known is None:
+                    db.execute(sa.insert(_salts).values(encounter=encounter, learner=learner, neighbor=neighbor))
             for event in events:
                 _insert_event(db, event, block)
             db.execute(sa.insert(_blocks).values(number=block.number, hash=block.hash, time_s=block.time_s))
@@ -361,6 +377,12 @@ class Store:
         with self._read() as db:
             text = db.execute(sa.select(_terms.c.terms).where(_terms.c.encounter == encounter)).scalar()
         return None if text is None else json.loads(text)
+
+    def salts(self, encounter: str) -> tuple[str, str] | None:
+        """Return the Learner's and the Neighbor's salt, once a report revealed them."""
+        with self._read() as db:
+            row = db.execute(sa.select(_salts).where(_salts.c.encounter == encounter)).first()
+        return None if row is None else (row.learner, row.neighbor)
 
     def encounter_events(self, encounter: str) -> list[EventRow]:
         """Return an encounter's events, oldest first."""

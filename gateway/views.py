@@ -59,19 +59,30 @@ class EventRow:
         }
 
 
-def encounter_view(encounter: str, terms: Json | None, rows: Iterable[EventRow]) -> Json:
-    """Fold an encounter's events, oldest first, into its current state."""
+def encounter_view(
+    encounter: str, terms: Json | None, rows: Iterable[EventRow], *, salts: tuple[str, str] | None = None
+) -> Json:
+    """Fold an encounter's events, oldest first, into its current state.
+
+    Args:
+        encounter: its id.
+        terms: as a call carried them, if one was seen.
+        rows: its events.
+        salts: the Learner's and the Neighbor's, if a report revealed them.
+    """
     view: Json = {
         "id": encounter,
         "state": EncounterState.NONE.name.lower(),
         "terms": terms,
         "checked_in": [],
+        "salts": None if salts is None else list(salts),
         "updated": None,
         "panel": [],
         "vote_by": None,
         "yes": 0,
         "no": 0,
         "votes": [],
+        "sealed": [],
         "burned": None,
     }
     for row in rows:
@@ -87,7 +98,11 @@ def _step(view: Json, terms: Json | None, row: EventRow) -> Json:
             state = EncounterState.LEARNER_CHECKED_IN if is_learner else EncounterState.NEIGHBOR_CHECKED_IN
             return {"state": state.name.lower(), "checked_in": [*view["checked_in"], args["by"]]}
         case "Opened":
-            return {"state": EncounterState.OPEN.name.lower()}
+            # Of the second check-in only this is told: the terms name whose it was.
+            parties = [] if terms is None else [terms["learner"], terms["neighbor"]]
+            there = view["checked_in"]
+            others = [one for one in parties if one not in there]
+            return {"state": EncounterState.OPEN.name.lower(), "checked_in": [*there, *others]}
         case "Reported":
             is_learner = terms is not None and args["by"] == terms["learner"]
             state = EncounterState.LEARNER_REPORTED if is_learner else EncounterState.NEIGHBOR_REPORTED
@@ -104,6 +119,8 @@ def _step(view: Json, terms: Json | None, row: EventRow) -> Json:
             vote = {"voter": args["voter"], "valid": args["valid"], "reason": args["reason"]}
             count = "yes" if args["valid"] else "no"
             return {count: view[count] + 1, "votes": [*view["votes"], vote]}
+        case "VoteSealed":
+            return {"sealed": [*view["sealed"], args["voter"]]}
         case "Settled":
             return {"state": EncounterState.SETTLED.name.lower(), "burned": args["burned"]}
         case "Expired":
@@ -119,13 +136,14 @@ def job_view(
 
     `opens_at_s` is when the seat may vote: at once for the first `validators` seats, later for standby seats.
     Nothing is to do without the terms (no transaction seen here carried them), off the panel, after the own
-    vote, with all votes in, or when the next block, later than `chain_time_s`, is too late.
+    vote, sealed or not, with all votes in, or when the next block, later than `chain_time_s`, is too late.
     """
     if view["state"] != EncounterState.REPORTED.name.lower() or view["terms"] is None:
         return None
-    if seat not in view["panel"] or any(vote["voter"] == validator for vote in view["votes"]):
+    entered = {vote["voter"] for vote in view["votes"]}.union(view["sealed"])
+    if seat not in view["panel"] or validator in entered:
         return None
-    if view["yes"] + view["no"] >= validators or chain_time_s >= view["vote_by"]:
+    if len(entered) >= validators or chain_time_s >= view["vote_by"]:
         return None
     position = view["panel"].index(seat)
     wait_s = standby_delay_s * max(0, position - validators + 1)
@@ -133,6 +151,7 @@ def job_view(
         "encounter": view["id"],
         "terms": view["terms"],
         "updated": view["updated"],
+        "panel": view["panel"],
         "position": position,
         "opens_at_s": view["voting_since"] + wait_s,
         "vote_by": view["vote_by"],

@@ -24,6 +24,7 @@ LOOPBACK_ALLOWED = {"contracts", "models", "gateway", "device_agent"}
 """The loopback world stands in for everything around an agent, the relay included."""
 
 PURE = [
+    "contracts/audit.py",
     "contracts/settlement.py",
     "contracts/states.py",
     "contracts/terms.py",

@@ -91,7 +91,6 @@ def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
     seen, rules = small.seen, small.scenario.incentives
     reward, stake = TOKEN, int(rules.stake) * TOKEN
     expected = dict.fromkeys(seen.addresses.values(), stake)
-    parties = {one["encounter"]: one["args"] for one in seen.feed if one["name"] == "Opened"}
     votes: dict[str, list[dict]] = {}
     for one in seen.feed:
         if one["name"] == "VoteCast":
@@ -105,8 +104,9 @@ def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
     for encounter, yes, no, burned in settlements(seen):
         payoff = settle(reward=reward, yes=yes, no=no, parameters=frozen)
         assert payoff.burned == burned
-        expected[parties[encounter]["learner"]] += payoff.learner_refund - reward
-        expected[parties[encounter]["neighbor"]] += payoff.neighbor_delta
+        learner, neighbor = seen.parties[encounter]
+        expected[learner] += payoff.learner_refund - reward
+        expected[neighbor] += payoff.neighbor_delta
         for vote in votes[encounter]:
             expected[vote["voter"]] += payoff.each_yes if vote["valid"] else payoff.each_no
     assert balances(seen) == expected

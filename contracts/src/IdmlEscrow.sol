@@ -2,12 +2,13 @@
 pragma solidity ^0.8.24;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {IIdmlEscrow} from "./interfaces/IIdmlEscrow.sol";
 import {IIdmlToken} from "./interfaces/IIdmlToken.sol";
 import {Panel} from "./libraries/Panel.sol";
-import {Slots} from "./libraries/Slots.sol";
+import {Account, Slots} from "./libraries/Slots.sol";
 import {Settlement} from "./libraries/Settlement.sol";
 
 /// @notice See IIdmlEscrow, which documents every function, event and state.
@@ -20,112 +21,157 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         uint40 releaseAt;
     }
 
-    /// @dev Three storage slots; the second holds the panel and what every vote needs of the parameter set.
+    /// @dev Two storage slots. record: the reported digest; once voting has started keccak256(digest, panel).
     struct Encounter {
         uint256 progress; // Slots.Progress
-        uint192 panel;
-        uint8 validators;
-        uint16 bondBps;
-        uint32 voteTime;
-        bytes32 updated;
+        bytes32 record;
+    }
+
+    /// @dev From what a panel is drawn.
+    struct Draw {
+        bytes32 seed;
+        uint256 seats;
+        uint256 learnerSeat;
+        uint256 neighborSeat;
     }
 
     bytes32 private constant TERMS_TYPEHASH = keccak256(
         "Terms(address learner,address neighbor,bytes32 algorithm,bytes32 architecture,bytes32 previous,"
         "uint96 reward,uint16 toleranceBps,uint16 parameterSet,uint40 openBy,uint40 reportBy,"
-        "bytes32 learnerCommitment,bytes32 neighborCommitment)"
+        "bytes32 salts,uint24 seats,uint32 nonce)"
     );
+    bytes32 private constant REPORT_TYPEHASH = keccak256("Report(bytes32 encounter,bytes32 updated)");
+    bytes32 private constant VOTE_TYPEHASH =
+        keccak256("Vote(bytes32 encounter,bytes32 updated,bool valid,uint8 reason)");
+    bytes32 private constant SEAL_TYPEHASH = keccak256("Seal(bytes32 encounter,bytes32 updated,bytes32 commitment)");
+    bytes32 private constant ACTION_TYPEHASH =
+        keccak256("Action(address account,uint8 kind,uint96 amount,uint32 nonce,uint40 deadline)");
+
+    uint256 private constant TERMS = 13 * 32; // bytes in calldata
+    uint256 private constant SIGNATURE = 64; // r and vs (EIP-2098)
+    uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
+    uint256 private constant MOST_SETS = 232;
+    uint256 private constant BALLOT = 65; // a byte, valid | reason << 1, and a signature
 
     IIdmlToken public immutable token;
     uint96 public immutable minStake;
     uint40 public immutable unbondingPeriod;
     uint40 public immutable maxLife;
+    uint256 private immutable _rules0; // parameter set 0, which most encounters use
 
     uint256 public pendingFines;
-    uint256 public seatCount;
     uint256 public parameterSetCount;
+    uint256 private _register; // seatCount in the low 24 bits, then a bit per parameter set: not retired
 
-    mapping(address => uint256) private _accounts; // Slots.Account
+    mapping(address => Account) private _accounts;
     mapping(address => Unbond) private _unbonding;
+    mapping(address => mapping(uint256 => uint256)) private _used; // a bit per nonce of an account's own steps
+    mapping(address => mapping(uint256 => bytes32)) private _lanes; // the encounter that was last opened in each, see _laneWord
     mapping(bytes32 => Encounter) private _encounters;
-    mapping(uint256 => uint256) private _eligible; // bit (seat & 255) of word (seat >> 8): active and free >= minStake
-    mapping(uint256 => address) private _seats; // from 1
-    mapping(uint256 => uint256) private _parameterSets; // IIdmlEscrow.ParameterSet
+    mapping(bytes32 => mapping(uint256 => bytes32)) private _seals; // encounter, position
+    mapping(uint256 => uint256) private _taken; // bit (seat & 255) of word (seat >> 8): somebody holds the seat
+    mapping(uint256 => address) private _seats; // from 1; never changes
+    mapping(uint256 => uint256) private _parameterSets; // IIdmlEscrow.ParameterSet, from 1
 
-    constructor(IIdmlToken token_, uint96 minStake_, uint40 unbondingPeriod_, uint40 maxLife_, address owner_)
-        EIP712("iDML", "1")
-        Ownable(owner_)
-    {
+    constructor(
+        IIdmlToken token_,
+        uint96 minStake_,
+        uint40 unbondingPeriod_,
+        uint40 maxLife_,
+        ParameterSet memory rules0,
+        address owner_
+    ) EIP712("iDML", "1") Ownable(owner_) {
         if (minStake_ == 0) revert ParameterOutOfRange("minStake", minStake_);
         if (maxLife_ == 0 || maxLife_ >= unbondingPeriod_) revert ParameterOutOfRange("maxLife", maxLife_);
         token = token_;
         minStake = minStake_;
         unbondingPeriod = unbondingPeriod_;
         maxLife = maxLife_;
+        _checkRules(rules0, unbondingPeriod_, maxLife_);
+        _rules0 = Slots.pack(rules0);
+        parameterSetCount = 1;
+        _register = 1 << 24;
+        emit ParameterSetAdded(0, rules0);
+    }
+
+    // Many at once
+
+    function batch(bytes[] calldata calls) external {
+        for (uint256 i; i < calls.length; ++i) {
+            bytes calldata data = calls[i];
+            bool done;
+            assembly ("memory-safe") {
+                let free_ := mload(64) // not moved: each call may use the same memory
+                calldatacopy(free_, data.offset, data.length)
+                done := delegatecall(gas(), address(), free_, data.length, 0, 0)
+            }
+            if (!done) emit Skipped(i, _returned());
+        }
     }
 
     // Stake
 
-    function stake(uint96 amount) external {
-        if (amount == 0) revert ZeroAmount();
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        acc.free += amount;
-        _save(msg.sender, acc, was);
-        emit Staked(msg.sender, amount, acc.free);
-        token.safeTransferFrom(msg.sender, address(this), amount);
+    function stake(uint96 amount, uint32 nonce) external {
+        _stake(msg.sender, amount, nonce);
     }
 
-    function unbond(uint96 amount) external {
-        if (amount == 0) revert ZeroAmount();
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        if (acc.free < amount) revert InsufficientFree(acc.free, amount);
-        acc.free -= amount;
-        _save(msg.sender, acc, was);
-        uint96 total = _unbonding[msg.sender].amount + amount;
-        uint40 releaseAt = uint40(block.timestamp) + unbondingPeriod;
-        _unbonding[msg.sender] = Unbond(total, releaseAt);
-        emit Unbonding(msg.sender, amount, total, releaseAt);
+    function stakeWithPermit(uint96 amount, uint32 nonce, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        permit(msg.sender, amount, deadline, v, r, s);
+        _stake(msg.sender, amount, nonce);
+    }
+
+    function permit(address owner, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) public {
+        // Somebody may have sent the same permit before us: then the allowance is there already.
+        try IERC20Permit(address(token)).permit(owner, address(this), amount, deadline, v, r, s) {}
+        catch (bytes memory reason) {
+            if (token.allowance(owner, address(this)) < amount) revert PermitFailed(owner, reason);
+        }
+    }
+
+    function unbond(uint96 amount, uint32 nonce) external {
+        _unbond(msg.sender, amount, nonce);
     }
 
     function withdraw() external {
-        Unbond memory leaving = _unbonding[msg.sender];
-        if (leaving.amount == 0) revert NothingUnbonding(msg.sender);
-        if (block.timestamp < leaving.releaseAt) revert StillUnbonding(leaving.releaseAt, block.timestamp);
-        delete _unbonding[msg.sender];
-        emit Withdrawn(msg.sender, leaving.amount);
-        token.safeTransfer(msg.sender, leaving.amount);
+        _withdraw(msg.sender);
     }
 
-    // Validators
-
     function registerValidator() external {
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        if (acc.active) revert AlreadyValidator(acc.seat);
-        if (acc.free < minStake) revert BelowMinStake(acc.free, minStake);
-        if (acc.seat == 0) {
-            if (seatCount >= type(uint24).max) revert SeatsFull(seatCount);
-            acc.seat = uint24(++seatCount);
-            _seats[acc.seat] = msg.sender;
-        }
-        acc.active = true;
-        _save(msg.sender, acc, was);
-        emit ValidatorRegistered(msg.sender, acc.seat);
+        _takeSeat(msg.sender);
     }
 
     function leaveValidator() external {
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        if (!acc.active) revert NotValidator(msg.sender);
-        acc.active = false;
-        _save(msg.sender, acc, was);
-        emit ValidatorLeft(msg.sender, acc.seat);
+        _leave(msg.sender);
     }
 
-    // Encounters
+    function dismiss(address validator) external {
+        Account acc = _accounts[validator];
+        if (acc.leavingAt() == 0) revert NotLeaving(validator);
+        uint40 notBefore = acc.leavingAt() + unbondingPeriod;
+        if (block.timestamp < notBefore) revert TooEarly(notBefore, block.timestamp);
+        _accounts[validator] = _stand(validator, acc);
+    }
+
+    function act(Action calldata action, bytes32 r, bytes32 vs) external {
+        if (block.timestamp > action.deadline) revert DeadlinePassed(action.deadline, block.timestamp);
+        _checkSignature(
+            _typed(_domainSeparatorV4(), keccak256(abi.encode(ACTION_TYPEHASH, action))), r, vs, action.account
+        );
+        if (action.kind == uint8(ActionKind.Stake)) return _stake(action.account, action.amount, action.nonce);
+        if (action.kind == uint8(ActionKind.Unbond)) return _unbond(action.account, action.amount, action.nonce);
+        _use(action.account, action.nonce);
+        if (action.kind == uint8(ActionKind.Withdraw)) return _withdraw(action.account);
+        if (action.kind == uint8(ActionKind.Register)) return _takeSeat(action.account);
+        if (action.kind == uint8(ActionKind.Leave)) return _leave(action.account);
+        revert ParameterOutOfRange("kind", action.kind);
+    }
+
+    // Encounters, step by step
 
     function checkIn(Terms calldata terms) external returns (bytes32 id) {
         id = encounterId(terms);
-        bool learner = msg.sender == terms.learner;
-        if (!learner && msg.sender != terms.neighbor) revert NotParty(id, msg.sender);
+        if (terms.nonce != 0) revert WrongDoor(terms.nonce);
+        bool learner = _isLearner(id, terms, msg.sender);
         Slots.Progress memory now_ = Slots.progress(_encounters[id].progress);
         if (now_.state == State.None) {
             _checkTerms(terms);
@@ -133,145 +179,262 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
             now_.reward = terms.reward;
             now_.parameterSet = terms.parameterSet;
             now_.deadline = terms.openBy;
-            now_.seatCount = uint24(seatCount);
+            emit CheckedIn(id, msg.sender);
         } else if (now_.state == (learner ? State.NeighborCheckedIn : State.LearnerCheckedIn)) {
             now_.state = State.Open;
             now_.deadline = terms.reportBy;
+            emit Opened(id);
         } else {
-            revert WrongState(id, uint8(now_.state));
+            revert WrongState(id, now_.state);
         }
         if (block.timestamp > terms.openBy) revert DeadlinePassed(terms.openBy, block.timestamp);
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        if (acc.free < minStake) revert BelowMinStake(acc.free, minStake);
-        if (learner) now_.learnerSeat = acc.seat;
-        else now_.neighborSeat = acc.seat;
+        Account acc = _locking(msg.sender, terms.reward);
+        _accounts[msg.sender] = acc;
+        if (learner) now_.learnerSeat = acc.seat();
+        else now_.neighborSeat = acc.seat();
         _encounters[id].progress = Slots.pack(now_);
-        _lock(msg.sender, acc, was, terms.reward);
-        emit CheckedIn(id, msg.sender);
-        if (now_.state == State.Open) emit Opened(id, terms.learner, terms.neighbor);
     }
 
     function report(Terms calldata terms, bytes32 updated, bytes32 learnerSalt, bytes32 neighborSalt) external {
         bytes32 id = encounterId(terms);
-        bool learner = msg.sender == terms.learner;
-        if (!learner && msg.sender != terms.neighbor) revert NotParty(id, msg.sender);
-        Encounter storage encounter_ = _encounters[id];
-        Slots.Progress memory now_ = Slots.progress(encounter_.progress);
+        bool learner = _isLearner(id, terms, msg.sender);
+        bytes32 seed = _seed(id, terms, learnerSalt, neighborSalt);
+        (Encounter storage encounter_, Slots.Progress memory now_) = _longForm(id, terms);
         if (now_.state != State.Open && now_.state != (learner ? State.NeighborReported : State.LearnerReported)) {
-            revert WrongState(id, uint8(now_.state));
+            revert WrongState(id, now_.state);
         }
         if (block.timestamp > now_.deadline) revert DeadlinePassed(now_.deadline, block.timestamp);
-        _checkSalt(terms.learnerCommitment, learnerSalt);
-        _checkSalt(terms.neighborCommitment, neighborSalt);
-        emit Reported(id, msg.sender, updated);
-
-        if (now_.state == State.Open) {
-            now_.state = learner ? State.LearnerReported : State.NeighborReported;
-            encounter_.progress = Slots.pack(now_);
-            encounter_.updated = updated;
-            bytes32 seed = keccak256(abi.encode(id, learnerSalt, neighborSalt));
-            encounter_.panel = Panel.draw(_eligible, seed, now_.seatCount, now_.learnerSeat, now_.neighborSeat);
-            ParameterSet memory rules = Slots.parameterSet(_parameterSets[now_.parameterSet]);
-            encounter_.validators = rules.validators;
-            encounter_.bondBps = rules.bondBps;
-            encounter_.voteTime = rules.voteTime;
-            return;
+        bytes32 reported = encounter_.record;
+        if (now_.state != State.Open && updated == reported) {
+            return _startVoting(id, terms, encounter_, now_, updated, seed);
         }
-        bytes32 reported = encounter_.updated;
-        if (updated == reported) {
-            _startVoting(id, encounter_, now_, updated);
-        } else if (learner) {
-            revert DigestMismatch(reported, updated);
-        } else {
-            now_.state = State.NeighborReported;
-            encounter_.progress = Slots.pack(now_);
-            encounter_.updated = updated;
-            emit ReportVoided(id, reported);
-        }
-    }
-
-    function closeReporting(Terms calldata terms) external {
-        bytes32 id = encounterId(terms);
-        Encounter storage encounter_ = _encounters[id];
-        Slots.Progress memory now_ = Slots.progress(encounter_.progress);
-        if (now_.state != State.NeighborReported) revert WrongState(id, uint8(now_.state));
-        if (block.timestamp <= now_.deadline) revert TooEarly(now_.deadline + 1, block.timestamp);
-        _startVoting(id, encounter_, now_, encounter_.updated);
-    }
-
-    function vote(bytes32 id, bytes32 updated, uint8 position, bool valid, uint8 reason) external {
-        Encounter storage encounter_ = _encounters[id];
-        Slots.Progress memory now_ = Slots.progress(encounter_.progress);
-        if (now_.state != State.Reported) revert WrongState(id, uint8(now_.state));
-        if (block.timestamp > now_.deadline) revert DeadlinePassed(now_.deadline, block.timestamp);
-        _checkReason(valid, reason);
-        if (encounter_.updated != updated) revert DigestMismatch(encounter_.updated, updated);
-        (Slots.Account memory acc, bool was) = _load(msg.sender);
-        if (acc.seat == 0 || Panel.seatAt(encounter_.panel, position) != acc.seat) {
-            revert NotOnPanel(id, position, msg.sender);
-        }
-        uint256 bit = 1 << position;
-        if (now_.voted & bit != 0) revert AlreadyVoted(id, position);
-        uint256 votes = _count(now_.voted);
-        uint256 validators = encounter_.validators;
-        if (votes >= validators) revert VotesComplete(id, uint8(votes));
-        if (position >= validators) {
-            uint256 wait = Slots.parameterSet(_parameterSets[now_.parameterSet]).standbyDelay;
-            uint256 notBefore = uint256(now_.deadline) - encounter_.voteTime + wait * (position - validators + 1);
-            if (block.timestamp < notBefore) revert TooEarly(uint40(notBefore), block.timestamp);
-        }
-        now_.voted |= uint8(bit);
-        if (valid) now_.yes |= uint8(bit);
+        if (now_.state == State.NeighborReported) revert DigestMismatch(reported, updated);
+        if (now_.state == State.LearnerReported) emit ReportVoided(id, reported);
+        now_.state = learner ? State.LearnerReported : State.NeighborReported;
         encounter_.progress = Slots.pack(now_);
-        _lock(msg.sender, acc, was, Settlement.bond(now_.reward, encounter_.bondBps));
-        emit VoteCast(id, msg.sender, valid, reason);
+        encounter_.record = updated;
+        emit Reported(id, msg.sender, updated);
     }
 
-    function finalise(Terms calldata terms) external {
+    function reportSigned(
+        Terms calldata terms,
+        bytes32 updated,
+        bytes32 learnerSalt,
+        bytes32 neighborSalt,
+        bytes calldata signatures
+    ) external {
+        bytes32 id = encounterId(terms);
+        bytes32 seed = _seed(id, terms, learnerSalt, neighborSalt);
+        if (terms.nonce == 0) revert WrongDoor(terms.nonce);
+        (Encounter storage encounter_, Slots.Progress memory now_) = _longForm(id, terms);
+        if (now_.state < State.Open || now_.state > State.NeighborReported) revert WrongState(id, now_.state);
+        uint40 latest = terms.reportBy + Slots.voteTime(_rules(terms.parameterSet));
+        if (block.timestamp > latest) revert DeadlinePassed(latest, block.timestamp);
+        if (signatures.length != 2 * SIGNATURE) revert EvidenceLength(signatures.length, 2 * SIGNATURE);
+        _checkReport(
+            _digest(_domainSeparatorV4(), REPORT_TYPEHASH, id, updated, 0, 0, 96),
+            terms.learner,
+            terms.neighbor,
+            terms.reportBy,
+            signatures
+        );
+        _startVoting(id, terms, encounter_, now_, updated, seed);
+    }
+
+    function closeReporting(Terms calldata terms, bytes32 learnerSalt, bytes32 neighborSalt) external {
+        bytes32 id = encounterId(terms);
+        bytes32 seed = _seed(id, terms, learnerSalt, neighborSalt);
+        Encounter storage encounter_ = _encounters[id];
+        Slots.Progress memory now_ = Slots.progress(encounter_.progress);
+        if (now_.state != State.NeighborReported) revert WrongState(id, now_.state);
+        if (block.timestamp <= now_.deadline) revert TooEarly(now_.deadline + 1, block.timestamp);
+        _startVoting(id, terms, encounter_, now_, encounter_.record, seed);
+    }
+
+    function vote(bytes32 id, bytes32 updated, uint192 panel, uint8 position, bool valid, uint8 reason) external {
+        _vote(msg.sender, id, updated, panel, position, valid, reason);
+    }
+
+    function voteSigned(
+        bytes32 id,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        bool valid,
+        uint8 reason,
+        bytes32 r,
+        bytes32 vs
+    ) external {
+        bytes32 digest = _digest(_domainSeparatorV4(), VOTE_TYPEHASH, id, updated, valid ? 1 : 0, reason, 160);
+        _vote(_signer(digest, r, vs), id, updated, panel, position, valid, reason);
+    }
+
+    function seal(bytes32 id, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment) external {
+        _seal(msg.sender, id, updated, panel, position, commitment);
+    }
+
+    function sealSigned(
+        bytes32 id,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        bytes32 commitment,
+        bytes32 r,
+        bytes32 vs
+    ) external {
+        bytes32 digest = _digest(_domainSeparatorV4(), SEAL_TYPEHASH, id, updated, uint256(commitment), 0, 128);
+        _seal(_signer(digest, r, vs), id, updated, panel, position, commitment);
+    }
+
+    function reveal(bytes32 id, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external {
+        Encounter storage encounter_ = _encounters[id];
+        Slots.Progress memory now_ = Slots.progress(encounter_.progress);
+        if (now_.state != State.Reported) revert WrongState(id, now_.state);
+        bytes32 commitment = _seals[id][position];
+        if (commitment == 0) revert NotSealed(id, position);
+        _checkReason(valid, reason);
+        if (keccak256(abi.encode(id, voter, valid, reason, salt)) != commitment) revert SealMismatch(id, position);
+        uint40 revealBy = now_.deadline + Slots.voteTime(_rules(now_.parameterSet));
+        if (block.timestamp > revealBy) revert DeadlinePassed(revealBy, block.timestamp);
+        if (block.timestamp <= now_.deadline && _count(now_.sealed_) < now_.validators) {
+            revert TooEarly(now_.deadline + 1, block.timestamp);
+        }
+        delete _seals[id][position];
+        now_.voted |= uint8(1 << position);
+        if (valid) now_.yes |= uint8(1 << position);
+        encounter_.progress = Slots.pack(now_);
+        emit VoteCast(id, voter, valid, reason);
+    }
+
+    function finalise(Terms calldata terms, bytes32 updated, uint192 panel) external {
         bytes32 id = encounterId(terms);
         Encounter storage encounter_ = _encounters[id];
         Slots.Progress memory now_ = Slots.progress(encounter_.progress);
-        if (now_.state != State.Reported) revert WrongState(id, uint8(now_.state));
-        ParameterSet memory rules = Slots.parameterSet(_parameterSets[now_.parameterSet]);
-        uint192 drawn = encounter_.panel;
+        if (now_.state != State.Reported) revert WrongState(id, now_.state);
+        _checkRecord(encounter_, updated, panel);
+        uint256 rules = _rules(now_.parameterSet);
         uint256 yes = _count(now_.yes);
         uint256 no = _count(now_.voted) - yes;
-        if (block.timestamp <= now_.deadline) {
-            uint256 needed = Panel.size(drawn);
-            if (needed > rules.validators) needed = rules.validators;
-            if (yes + no < needed) revert VotesMissing(uint8(yes + no), uint8(needed), now_.deadline);
-        }
+        uint256 entered = now_.voted | now_.sealed_;
+        _checkComplete(now_, rules, Panel.size(panel), yes + no, _count(uint8(entered)));
         now_.state = State.Settled;
-        delete _encounters[id];
-        encounter_.progress = Slots.pack(now_);
+        delete encounter_.record;
+        encounter_.progress = uint256(State.Settled);
 
         Settlement.Payoff memory pay = Settlement.settle(now_.reward, yes, no, rules);
         _release(terms.learner, now_.reward, pay.learnerRefund - int256(uint256(now_.reward)));
         _release(terms.neighbor, now_.reward, pay.neighborDelta);
-        uint96 bond = Settlement.bond(now_.reward, rules.bondBps);
-        for (uint256 position; now_.voted >> position != 0; ++position) {
-            if (now_.voted >> position & 1 == 0) continue;
-            bool valid = now_.yes >> position & 1 == 1;
-            _release(_seats[Panel.seatAt(drawn, position)], bond, valid ? pay.eachYes : pay.eachNo);
+        uint96 bond = Settlement.bond(now_.reward, Slots.bondBps(rules));
+        uint256 burned = uint256(pay.burned);
+        for (uint256 position; entered >> position != 0; ++position) {
+            if (entered >> position & 1 == 0) continue;
+            int256 delta = now_.yes >> position & 1 == 1 ? pay.eachYes : pay.eachNo;
+            if (now_.voted >> position & 1 == 0) {
+                // Sealed and never opened: the bond is lost.
+                delta = -int256(uint256(bond));
+                burned += bond;
+                delete _seals[id][position];
+            }
+            _release(_seats[Panel.seatAt(panel, position)], bond, delta);
         }
-        if (pay.burned != 0) pendingFines += uint256(pay.burned);
-        emit Settled(id, uint8(yes), uint8(no), uint96(uint256(pay.burned)));
+        if (burned != 0) pendingFines += burned;
+        emit Settled(id, uint8(yes), uint8(no), uint96(burned));
     }
 
     function expire(Terms calldata terms) external {
         bytes32 id = encounterId(terms);
         Slots.Progress memory now_ = Slots.progress(_encounters[id].progress);
         State state = now_.state;
-        bool both = state == State.Open || state == State.LearnerReported;
-        if (!both && state != State.LearnerCheckedIn && state != State.NeighborCheckedIn) {
-            revert WrongState(id, uint8(state));
+        if (terms.nonce != 0) {
+            // Signed reports may come until then, also the Neighbor's alone.
+            now_.deadline = terms.reportBy + Slots.voteTime(_rules(terms.parameterSet));
         }
+        if (state == State.None && terms.nonce != 0) {
+            _accounts[terms.learner] = _vacate(id, terms.learner, terms.nonce);
+            state = State.Open;
+            now_.reward = terms.reward;
+        } else {
+            _encounters[id].progress = uint256(State.Expired);
+            delete _encounters[id].record;
+        }
+        bool both = state == State.Open || state == State.LearnerReported;
+        if (!both && state != State.LearnerCheckedIn && state != State.NeighborCheckedIn) revert WrongState(id, state);
         if (block.timestamp <= now_.deadline) revert TooEarly(now_.deadline + 1, block.timestamp);
-        delete _encounters[id];
-        _encounters[id].progress = uint256(State.Expired);
         if (both || state == State.LearnerCheckedIn) _release(terms.learner, now_.reward, 0);
         if (both || state == State.NeighborCheckedIn) _release(terms.neighbor, now_.reward, 0);
-        emit Expired(id, uint8(state));
+        emit Expired(id, state);
+    }
+
+    // Encounters, signed: two steps
+
+    function openSigned(Terms calldata terms, bytes32 learnerR, bytes32 learnerVS, bytes32 neighborR, bytes32 neighborVS)
+        external
+        returns (bytes32 id)
+    {
+        id = encounterId(terms);
+        uint32 nonce = terms.nonce;
+        address learner = terms.learner;
+        if (nonce == 0) revert WrongDoor(nonce);
+        if (block.timestamp > terms.openBy) revert DeadlinePassed(terms.openBy, block.timestamp);
+        _checkTerms(terms);
+        _checkSignature(id, learnerR, learnerVS, learner);
+        _checkSignature(id, neighborR, neighborVS, terms.neighbor);
+        bytes32 last = _lanes[learner][nonce & 7];
+        if (uint32(uint256(last)) >= nonce) revert NonceUsed(learner, nonce);
+        _lanes[learner][nonce & 7] = _laneWord(id, nonce);
+        Account acc = _locking(learner, terms.reward);
+        if (acc.isBusy(nonce)) revert LaneBusy(learner, nonce);
+        _accounts[learner] = acc.flip(nonce);
+        _accounts[terms.neighbor] = _locking(terms.neighbor, terms.reward);
+        emit Opened(id);
+    }
+
+    function settle(
+        Terms calldata terms,
+        bytes32 updated,
+        bytes32 learnerSalt,
+        bytes32 neighborSalt,
+        bytes calldata evidence
+    ) external {
+        bytes32 separator = _domainSeparatorV4();
+        bytes32 id = _typed(separator, _hash(terms));
+        address learner = terms.learner;
+        address neighbor = terms.neighbor;
+        Account learnerAccount = _vacate(id, learner, terms.nonce);
+        Account neighborAccount = _accounts[neighbor];
+        uint256 rules = _rules(terms.parameterSet);
+        Draw memory draw;
+        draw.seed = _seed(id, terms, learnerSalt, neighborSalt);
+        draw.seats = terms.seats;
+        draw.learnerSeat = learnerAccount.seat();
+        draw.neighborSeat = neighborAccount.seat();
+        uint256 votes = _checkSettle(id, terms, rules, draw, evidence.length);
+        (uint256 yes, uint256[] memory voters) = _tally(separator, id, updated, draw, votes, evidence);
+        unchecked {
+            uint256 ayes = _count(uint8(yes));
+            address signer = _signer(
+                _digest(separator, REPORT_TYPEHASH, id, updated, 0, 0, 96), _word(evidence, 0), _word(evidence, 32)
+            );
+            if (signer != neighbor) {
+                if (signer != learner) revert WrongSigner(learner, signer);
+                if (2 * ayes < votes) revert WrongSigner(neighbor, signer);
+            } else if (2 * ayes > votes && block.timestamp <= terms.reportBy) {
+                revert TooEarly(terms.reportBy + 1, block.timestamp);
+            }
+            uint96 reward = terms.reward;
+            Settlement.Payoff memory pay = Settlement.settle(reward, ayes, votes - ayes, rules);
+            _save(learner, learnerAccount.unlock(reward).credit(uint256(pay.learnerRefund)));
+            _save(neighbor, neighborAccount.unlock(reward).credit(uint256(int256(uint256(reward)) + pay.neighborDelta)));
+            uint256 burned = uint256(pay.burned);
+            for (uint256 i; i < votes; ++i) {
+                int256 delta = yes >> i & 1 == 1 ? pay.eachYes : pay.eachNo;
+                address voter = address(uint160(voters[2 * i]));
+                if (delta < 0) burned -= _fine(voter, uint96(uint256(-delta)));
+                else _accounts[voter] = Account.wrap(voters[2 * i + 1]).credit(uint256(delta));
+            }
+            if (burned != 0) pendingFines += burned;
+            emit Settled(id, uint8(ayes), uint8(votes - ayes), uint96(burned));
+        }
     }
 
     function burnFines() external {
@@ -284,37 +447,29 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
 
     // Parameters
 
-    function addParameterSet(ParameterSet calldata added) external onlyOwner returns (uint16 number) {
-        if (added.validators == 0 || added.validators > 7) revert ParameterOutOfRange("validators", added.validators);
-        if (added.pnBps > 10_000) revert ParameterOutOfRange("pnBps", added.pnBps);
-        if (added.qBps > 10_000) revert ParameterOutOfRange("qBps", added.qBps);
-        if (added.bondBps > 10_000 || added.bondBps < 10_000 - added.pnBps) {
-            revert ParameterOutOfRange("bondBps", added.bondBps);
-        }
-        if (added.voteTime == 0 || uint256(maxLife) + added.voteTime > unbondingPeriod) {
-            revert ParameterOutOfRange("voteTime", added.voteTime);
-        }
-        if (added.retired) revert ParameterOutOfRange("retired", 1);
-        if (parameterSetCount > type(uint16).max) revert ParameterOutOfRange("count", parameterSetCount);
-        number = uint16(parameterSetCount++);
+    function addParameterSet(uint16 number, ParameterSet calldata added) external onlyOwner {
+        if (number != parameterSetCount) revert ParameterOutOfRange("number", number);
+        _checkRules(added, unbondingPeriod, maxLife);
+        if (number == MOST_SETS) revert ParameterOutOfRange("number", number);
+        ++parameterSetCount;
+        _register |= 1 << (24 + uint256(number));
         _parameterSets[number] = Slots.pack(added);
         emit ParameterSetAdded(number, added);
     }
 
     function retireParameterSet(uint16 number) external onlyOwner {
-        ParameterSet memory rules = parameterSet(number);
-        if (rules.retired) revert RetiredParameterSet(number);
-        rules.retired = true;
-        _parameterSets[number] = Slots.pack(rules);
+        if (number >= parameterSetCount) revert UnknownParameterSet(number);
+        if (!_inForce(_register, number)) revert RetiredParameterSet(number);
+        _register &= ~(1 << (24 + uint256(number)));
         emit ParameterSetRetired(number);
     }
 
     // Views
 
     function account(address who) external view returns (AccountView memory) {
-        Slots.Account memory acc = Slots.account(_accounts[who]);
+        Account acc = _accounts[who];
         Unbond memory leaving = _unbonding[who];
-        return AccountView(acc.free, acc.locked, acc.seat, acc.active, leaving.amount, leaving.releaseAt);
+        return AccountView(acc.free(), acc.locked(), acc.seat(), acc.leavingAt(), leaving.amount, leaving.releaseAt);
     }
 
     function encounter(bytes32 id) external view returns (EncounterView memory) {
@@ -323,55 +478,217 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
             state: now_.state,
             reward: now_.reward,
             deadline: now_.deadline,
-            seatCount: now_.seatCount,
             parameterSet: now_.parameterSet,
             voted: now_.voted,
             yes: now_.yes,
-            updated: _encounters[id].updated
+            sealed_: now_.sealed_,
+            record: _encounters[id].record
         });
     }
 
-    function panel(bytes32 id) external view returns (uint24[] memory seats) {
-        uint192 drawn = _encounters[id].panel;
-        seats = new uint24[](Panel.size(drawn));
-        for (uint256 position; position < seats.length; ++position) {
-            seats[position] = Panel.seatAt(drawn, position);
-        }
+    function parameterSet(uint16 number) external view returns (ParameterSet memory rules) {
+        if (number >= parameterSetCount) revert UnknownParameterSet(number);
+        rules = Slots.parameterSet(_rules(number));
+        rules.retired = !_inForce(_register, number);
     }
 
-    function parameterSet(uint16 number) public view returns (ParameterSet memory) {
-        if (number >= parameterSetCount) revert UnknownParameterSet(number);
-        return Slots.parameterSet(_parameterSets[number]);
+    function isUsed(address who, uint32 nonce) public view returns (bool) {
+        return _used[who][nonce >> 8] >> (nonce & 255) & 1 == 1;
+    }
+
+    function lane(address learner, uint8 number) external view returns (bytes32 word, bool busy) {
+        return (_lanes[learner][number & 7], _accounts[learner].isBusy(number));
+    }
+
+    function seatCount() public view returns (uint256) {
+        return uint24(_register);
     }
 
     function seatOwner(uint24 seat) external view returns (address) {
         return _seats[seat];
     }
 
-    function isEligible(uint24 seat) external view returns (bool) {
-        return _eligible[seat >> 8] >> (seat & 255) & 1 == 1;
+    function isTaken(uint24 seat) external view returns (bool) {
+        return _taken[seat >> 8] >> (seat & 255) & 1 == 1;
     }
 
     function encounterId(Terms calldata terms) public view returns (bytes32) {
-        return _hashTypedDataV4(keccak256(abi.encode(TERMS_TYPEHASH, terms)));
+        return _typed(_domainSeparatorV4(), _hash(terms));
     }
 
-    // Inside
+    // Inside: parameters
+
+    function _checkRules(ParameterSet memory added, uint40 unbondingPeriod_, uint40 maxLife_) private pure {
+        if (added.validators == 0 || added.validators > 7) revert ParameterOutOfRange("validators", added.validators);
+        if (added.pnBps > 10_000) revert ParameterOutOfRange("pnBps", added.pnBps);
+        if (added.qBps > 10_000) revert ParameterOutOfRange("qBps", added.qBps);
+        if (added.bondBps > 10_000 || added.bondBps < 10_000 - added.pnBps) {
+            revert ParameterOutOfRange("bondBps", added.bondBps);
+        }
+        if (added.voteTime == 0 || uint256(maxLife_) + 3 * uint256(added.voteTime) > unbondingPeriod_) {
+            revert ParameterOutOfRange("voteTime", added.voteTime);
+        }
+        if (added.retired) revert ParameterOutOfRange("retired", 1);
+    }
+
+    /// @dev A parameter set in one word, see Slots; zero if there is none.
+    function _rules(uint256 number) private view returns (uint256) {
+        return number == 0 ? _rules0 : _parameterSets[number];
+    }
+
+    function _inForce(uint256 register_, uint256 number) private pure returns (bool) {
+        return number < MOST_SETS && register_ >> (24 + number) & 1 == 1;
+    }
+
+    // Inside: stake and seats
+
+    function _stake(address who, uint96 amount, uint32 nonce) private {
+        if (amount == 0) revert ZeroAmount();
+        _use(who, nonce);
+        Account acc = _accounts[who].credit(amount);
+        _accounts[who] = acc;
+        emit Staked(who, amount, acc.free());
+        token.safeTransferFrom(who, address(this), amount);
+    }
+
+    function _unbond(address who, uint96 amount, uint32 nonce) private {
+        if (amount == 0) revert ZeroAmount();
+        _use(who, nonce);
+        Account acc = _accounts[who];
+        if (acc.free() < amount) revert InsufficientFree(acc.free(), amount);
+        acc = acc.debit(amount);
+        uint256 left = uint256(acc.free()) + acc.locked();
+        if (acc.seat() != 0 && acc.leavingAt() == 0 && left < minStake) revert BelowMinStake(uint96(left), minStake);
+        _accounts[who] = acc;
+        uint96 total = _unbonding[who].amount + amount;
+        uint40 releaseAt = uint40(block.timestamp) + unbondingPeriod;
+        _unbonding[who] = Unbond(total, releaseAt);
+        emit Unbonding(who, amount, total, releaseAt);
+    }
+
+    function _withdraw(address who) private {
+        Unbond memory leaving = _unbonding[who];
+        if (leaving.amount == 0) revert NothingUnbonding(who);
+        if (block.timestamp < leaving.releaseAt) revert StillUnbonding(leaving.releaseAt, block.timestamp);
+        delete _unbonding[who];
+        Account acc = _accounts[who];
+        // What unbonded after the announcement could be fined until now; without it the seat is worth nothing.
+        if (acc.leavingAt() != 0 && uint256(acc.free()) + acc.locked() < minStake) _accounts[who] = _stand(who, acc);
+        emit Withdrawn(who, leaving.amount);
+        token.safeTransfer(who, leaving.amount);
+    }
+
+    function _takeSeat(address who) private {
+        Account acc = _accounts[who];
+        if (acc.free() < minStake) revert BelowMinStake(acc.free(), minStake);
+        if (acc.seat() == 0) {
+            uint256 count = seatCount();
+            if (count == type(uint24).max) revert SeatsFull(count);
+            ++_register;
+            uint24 seat = uint24(count + 1);
+            _seats[seat] = who;
+            _taken[seat >> 8] |= 1 << (seat & 255);
+            acc = acc.sit(seat);
+        } else {
+            if (acc.leavingAt() == 0) revert AlreadyValidator(acc.seat());
+            acc = acc.leave(0);
+        }
+        _accounts[who] = acc;
+        emit ValidatorRegistered(who, acc.seat());
+    }
+
+    function _leave(address who) private {
+        Account acc = _accounts[who];
+        if (acc.seat() == 0 || acc.leavingAt() != 0) revert NotValidator(who);
+        _accounts[who] = acc.leave(uint32(block.timestamp));
+        emit ValidatorLeft(who, acc.seat());
+    }
+
+    /// @dev Every fine ends here: who has lost its stake loses its seat, for good. A leaving validator keeps it for a while, so
+    /// that it cannot take back votes by leaving.
+    function _save(address who, Account acc) private {
+        if (acc.seat() != 0 && acc.leavingAt() == 0 && uint256(acc.free()) + acc.locked() < minStake) {
+            acc = _stand(who, acc);
+        }
+        _accounts[who] = acc;
+    }
+
+    function _stand(address who, Account acc) private returns (Account) {
+        uint24 seat = acc.seat();
+        _taken[seat >> 8] &= ~(1 << (seat & 255));
+        emit SeatVacated(who, seat);
+        return acc.sit(0);
+    }
+
+    /// @dev An account with what a party locks when it checks in: minStake has to stay free.
+    function _locking(address who, uint96 amount) private view returns (Account acc) {
+        acc = _accounts[who];
+        uint256 needed = uint256(minStake) + amount;
+        if (acc.free() < needed) revert InsufficientFree(acc.free(), needed);
+        return acc.lock(amount);
+    }
+
+    /// @dev Unlock an amount and apply a gain or fine to it; no fine is larger than what is unlocked.
+    function _release(address who, uint96 amount, int256 delta) private {
+        _save(who, _accounts[who].unlock(amount).credit(uint256(int256(uint256(amount)) + delta)));
+    }
+
+    /// @dev Take what was not locked, also out of the unbonding part. Returns what could not be had.
+    function _fine(address who, uint96 amount) private returns (uint96 missing) {
+        Account acc = _accounts[who];
+        uint96 part = acc.free() < amount ? acc.free() : amount;
+        _save(who, acc.debit(part));
+        missing = amount - part;
+        if (missing != 0) {
+            uint96 leaving = _unbonding[who].amount;
+            part = leaving < missing ? leaving : missing;
+            _unbonding[who].amount = leaving - part;
+            missing -= part;
+        }
+        acc = _accounts[who];
+        if (missing != 0 && acc.seat() != 0) _accounts[who] = _stand(who, acc);
+    }
+
+    // Inside: nonces
+
+    function _use(address who, uint32 nonce) private {
+        if (isUsed(who, nonce)) revert NonceUsed(who, nonce);
+        _used[who][nonce >> 8] |= 1 << (nonce & 255);
+    }
+
+    /// @dev What a lane remembers: the nonce, and 224 bits of the id, more than an address has.
+    function _laneWord(bytes32 id, uint32 nonce) private pure returns (bytes32) {
+        return bytes32(uint256(id) >> 32 << 32 | nonce);
+    }
+
+    /// @dev The Learner's account with the lane vacated, if this encounter is the one that occupies it.
+    function _vacate(bytes32 id, address learner, uint32 nonce) private view returns (Account acc) {
+        acc = _accounts[learner];
+        if (!acc.isBusy(nonce) || _lanes[learner][nonce & 7] != _laneWord(id, nonce)) revert NotOpen(id);
+        return acc.flip(nonce);
+    }
+
+    // Inside: encounters
+
+    function _isLearner(bytes32 id, Terms calldata terms, address who) private pure returns (bool learner) {
+        learner = who == terms.learner;
+        if (!learner && who != terms.neighbor) revert NotParty(id, who);
+    }
 
     function _checkTerms(Terms calldata terms) private view {
         if (terms.learner == terms.neighbor) revert SameParty(terms.learner);
         if (terms.reward == 0) revert ZeroAmount();
         if (terms.toleranceBps > 10_000) revert ParameterOutOfRange("toleranceBps", terms.toleranceBps);
+        uint256 reg = _register;
+        if (terms.seats > uint24(reg)) revert ParameterOutOfRange("seats", terms.seats);
+        uint16 number = terms.parameterSet;
+        if (!_inForce(reg, number)) {
+            if (number >= parameterSetCount) revert UnknownParameterSet(number);
+            revert RetiredParameterSet(number);
+        }
         if (terms.openBy >= terms.reportBy) revert DeadlineOrder(terms.openBy, terms.reportBy);
         uint256 latest = block.timestamp + maxLife;
         if (terms.reportBy > latest) revert LifeTooLong(terms.reportBy, latest);
-        uint256 rules = _parameterSets[terms.parameterSet];
-        if (rules == 0) revert UnknownParameterSet(terms.parameterSet);
-        if (Slots.parameterSet(rules).retired) revert RetiredParameterSet(terms.parameterSet);
-    }
-
-    function _checkSalt(bytes32 commitment, bytes32 salt) private pure {
-        if (keccak256(abi.encode(salt)) != commitment) revert SaltMismatch(commitment, salt);
     }
 
     function _checkReason(bool valid, uint8 reason) private pure {
@@ -381,39 +698,380 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         if (!fits) revert BadReason(valid, reason);
     }
 
-    function _startVoting(bytes32 id, Encounter storage encounter_, Slots.Progress memory now_, bytes32 updated) private {
+    function _checkRecord(Encounter storage encounter_, bytes32 updated, uint192 panel) private view {
+        bytes32 given = _record(updated, panel);
+        if (given != encounter_.record) revert DigestMismatch(encounter_.record, given);
+    }
+
+    /// @dev The encounter in storage; one opened by signatures moves there from its nonce with its first further step.
+    function _longForm(bytes32 id, Terms calldata terms)
+        private
+        returns (Encounter storage encounter_, Slots.Progress memory now_)
+    {
+        encounter_ = _encounters[id];
+        now_ = Slots.progress(encounter_.progress);
+        if (now_.state == State.None && terms.nonce != 0) {
+            _accounts[terms.learner] = _vacate(id, terms.learner, terms.nonce);
+            now_.state = State.Open;
+            now_.reward = terms.reward;
+            now_.parameterSet = terms.parameterSet;
+            now_.deadline = terms.reportBy;
+            now_.learnerSeat = _accounts[terms.learner].seat();
+            now_.neighborSeat = _accounts[terms.neighbor].seat();
+        }
+    }
+
+    function _startVoting(
+        bytes32 id,
+        Terms calldata terms,
+        Encounter storage encounter_,
+        Slots.Progress memory now_,
+        bytes32 updated,
+        bytes32 seed
+    ) private {
+        ParameterSet memory rules = Slots.parameterSet(_rules(now_.parameterSet));
+        uint192 panel =
+            Panel.draw(_taken, seed, terms.seats, now_.learnerSeat, now_.neighborSeat, Panel.SEATS);
         now_.state = State.Reported;
-        now_.deadline = uint40(block.timestamp) + encounter_.voteTime;
+        now_.deadline = uint40(block.timestamp) + rules.voteTime;
+        now_.validators = rules.validators;
+        now_.sealedVoting = rules.sealedVotes;
+        now_.bondBps = rules.bondBps;
         encounter_.progress = Slots.pack(now_);
-        emit VotingStarted(id, updated, encounter_.panel, now_.deadline);
+        encounter_.record = _record(updated, panel);
+        emit VotingStarted(id, updated, panel, now_.deadline);
     }
 
-    /// @dev An account and whether the bitmap holds its seat now.
-    function _load(address who) private view returns (Slots.Account memory acc, bool was) {
-        acc = Slots.account(_accounts[who]);
-        was = acc.active && acc.free >= minStake;
+    function _vote(
+        address voter,
+        bytes32 id,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        bool valid,
+        uint8 reason
+    ) private {
+        _checkReason(valid, reason);
+        Encounter storage encounter_ = _encounters[id];
+        Slots.Progress memory now_ = _enter(encounter_, id, updated, panel, position, voter);
+        if (now_.sealedVoting) revert VotesAreSealed(id);
+        now_.voted |= uint8(1 << position);
+        if (valid) now_.yes |= uint8(1 << position);
+        encounter_.progress = Slots.pack(now_);
+        emit VoteCast(id, voter, valid, reason);
     }
 
-    /// @dev Every change of an account ends here, so that the bitmap follows free and active.
-    function _save(address who, Slots.Account memory acc, bool was) private {
-        bool now_ = acc.active && acc.free >= minStake;
-        if (now_ != was) _eligible[acc.seat >> 8] ^= 1 << (acc.seat & 255);
-        _accounts[who] = Slots.pack(acc);
+    function _seal(address voter, bytes32 id, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment)
+        private
+    {
+        Encounter storage encounter_ = _encounters[id];
+        Slots.Progress memory now_ = _enter(encounter_, id, updated, panel, position, voter);
+        if (!now_.sealedVoting) revert VotesAreOpen(id);
+        now_.sealed_ |= uint8(1 << position);
+        encounter_.progress = Slots.pack(now_);
+        _seals[id][position] = commitment;
+        emit VoteSealed(id, voter, commitment);
     }
 
-    function _lock(address who, Slots.Account memory acc, bool was, uint96 amount) private {
-        if (acc.free < amount) revert InsufficientFree(acc.free, amount);
-        acc.free -= amount;
-        acc.locked += amount;
-        _save(who, acc, was);
+    /// @dev A seat of the panel takes its one chance: checks everything and locks the bond.
+    function _enter(
+        Encounter storage encounter_,
+        bytes32 id,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        address voter
+    ) private returns (Slots.Progress memory now_) {
+        now_ = Slots.progress(encounter_.progress);
+        if (now_.state != State.Reported) revert WrongState(id, now_.state);
+        if (block.timestamp > now_.deadline) revert DeadlinePassed(now_.deadline, block.timestamp);
+        _checkRecord(encounter_, updated, panel);
+        Account acc = _accounts[voter];
+        if (acc.seat() == 0 || Panel.seatAt(panel, position) != acc.seat()) revert NotOnPanel(id, position, voter);
+        uint8 entered = now_.voted | now_.sealed_;
+        if (entered >> position & 1 != 0) revert AlreadyVoted(id, position);
+        uint256 votes = _count(entered);
+        if (votes >= now_.validators) revert VotesComplete(id, uint8(votes));
+        if (position >= now_.validators) {
+            ParameterSet memory rules = Slots.parameterSet(_rules(now_.parameterSet));
+            uint256 wait = uint256(rules.standbyDelay) * (position - now_.validators + 1);
+            uint256 notBefore = uint256(now_.deadline) - rules.voteTime + wait;
+            if (block.timestamp < notBefore) revert TooEarly(uint40(notBefore), block.timestamp);
+        }
+        uint96 bond = Settlement.bond(now_.reward, now_.bondBps);
+        if (acc.free() < bond) revert InsufficientFree(acc.free(), bond);
+        _accounts[voter] = acc.lock(bond);
     }
 
-    /// @dev Unlock an amount and apply a gain or fine to it; no fine is larger than what is unlocked.
-    function _release(address who, uint96 amount, int256 delta) private {
-        (Slots.Account memory acc, bool was) = _load(who);
-        acc.locked -= amount;
-        acc.free += uint96(uint256(int256(uint256(amount)) + delta));
-        _save(who, acc, was);
+    /// @dev May it be paid now: V seats (or the whole panel, if smaller) have entered and opened their votes, or the time is over.
+    function _checkComplete(
+        Slots.Progress memory now_,
+        uint256 rules,
+        uint256 seats,
+        uint256 votes,
+        uint256 entered
+    ) private view {
+        uint256 needed = seats < uint8(rules) ? seats : uint8(rules);
+        uint40 end = now_.deadline;
+        if (now_.sealedVoting && entered != votes) {
+            if (block.timestamp > end) needed = entered; // no more seals: only their opening is waited for
+            end += Slots.voteTime(rules);
+        }
+        if (block.timestamp <= end && votes < needed) revert VotesMissing(uint8(votes), uint8(needed), end);
+    }
+
+    /// @dev May it be settled now, and with how many ballots: V, or the whole panel, if smaller.
+    function _checkSettle(bytes32 id, Terms calldata terms, uint256 rules, Draw memory draw, uint256 length)
+        private
+        view
+        returns (uint256 votes)
+    {
+        votes = uint8(rules);
+        if (Slots.sealedVotes(rules)) revert VotesAreSealed(id);
+        uint256 latest = uint256(terms.reportBy) + Slots.voteTime(rules);
+        if (block.timestamp > latest) revert DeadlinePassed(uint40(latest), block.timestamp);
+        if (length != SIGNATURE + votes * BALLOT || draw.seats == 0) {
+            uint192 panel = Panel.draw(_taken, draw.seed, draw.seats, draw.learnerSeat, draw.neighborSeat, votes);
+            votes = Panel.size(panel);
+            if (votes == 0) revert VotesMissing(0, 1, uint40(latest));
+            if (length != SIGNATURE + votes * BALLOT) revert EvidenceLength(length, SIGNATURE + votes * BALLOT);
+        }
+    }
+
+    /// @dev The signatures of a report: the Learner's may be missing (zeros) when its time is over.
+    function _checkReport(
+        bytes32 digest,
+        address learner,
+        address neighbor,
+        uint40 reportBy,
+        bytes calldata signatures
+    ) private view {
+        bytes32 learnerR = _word(signatures, 0);
+        if (learnerR == 0) {
+            if (block.timestamp <= reportBy) revert TooEarly(reportBy + 1, block.timestamp);
+        } else {
+            _checkSignature(digest, learnerR, _word(signatures, 32), learner);
+        }
+        _checkSignature(digest, _word(signatures, 64), _word(signatures, 96), neighbor);
+    }
+
+    /// @dev Finds out who signed the ballots, which have to be those of the panel's seats in order: the draw goes on from seat to
+    /// seat, and may skip only who cannot be on the panel. In assembly, since it costs most of what a settlement computes.
+    /// @return yes bit i: ballot i says valid
+    /// @return voters address and account of each
+    function _tally(
+        bytes32 separator,
+        bytes32 id,
+        bytes32 updated,
+        Draw memory draw,
+        uint256 votes,
+        bytes calldata evidence
+    ) private view returns (uint256 yes, uint256[] memory voters) {
+        voters = new uint256[](2 * votes);
+        bytes32 typehash = VOTE_TYPEHASH;
+        bytes32 digest;
+        uint256 i;
+        uint256 verdict;
+        uint256 voter;
+        uint256 fault;
+        assembly ("memory-safe") {
+            let m := mload(64)
+            let at := add(evidence.offset, SIGNATURE)
+            let out := add(voters, 32)
+            let seed := mload(draw)
+            let seats := mload(add(draw, 32))
+            let learnerSeat := mload(add(draw, 64))
+            let neighborSeat := mload(add(draw, 96))
+            let last := 256
+            let panel := 0
+            let k := 0
+            for {} lt(i, votes) { i := add(i, 1) } {
+                verdict := byte(0, calldataload(at))
+                if xor(verdict, last) {
+                    // valid | reason << 1: Accuracy 1 and 0, PreviousWithheld 3, UpdatedWithheld 4, UpdatedMalformed 6.
+                    if iszero(and(shr(verdict, 0x5b), 1)) {
+                        fault := 1
+                        break
+                    }
+                    mstore(m, typehash)
+                    mstore(add(m, 32), id)
+                    mstore(add(m, 64), updated)
+                    mstore(add(m, 96), and(verdict, 1))
+                    mstore(add(m, 128), shr(1, verdict))
+                    let hash := keccak256(m, 160)
+                    mstore(m, shl(240, 0x1901))
+                    mstore(add(m, 2), separator)
+                    mstore(add(m, 34), hash)
+                    digest := keccak256(m, 66)
+                    last := verdict
+                }
+                // Who signed: as in _signer.
+                let vs := calldataload(add(at, 33))
+                let s := shr(1, shl(1, vs))
+                mstore(m, digest)
+                mstore(add(m, 32), add(shr(255, vs), 27))
+                mstore(add(m, 64), calldataload(add(at, 1)))
+                mstore(add(m, 96), s)
+                mstore(0, 0)
+                if iszero(gt(s, HALF_ORDER)) { pop(staticcall(gas(), 1, m, 128, 0, 32)) }
+                voter := mload(0)
+                if iszero(voter) {
+                    fault := 2
+                    break
+                }
+                mstore(32, _accounts.slot)
+                let acc := sload(keccak256(0, 64))
+                let seat := and(shr(192, acc), 0xffffff)
+                for {} 1 {} {
+                    if eq(k, 64) {
+                        fault := 3
+                        break
+                    }
+                    mstore(0, seed)
+                    mstore(32, k)
+                    k := add(k, 1)
+                    let drawn := add(mod(keccak256(0, 64), seats), 1)
+                    let skip := or(eq(drawn, learnerSeat), eq(drawn, neighborSeat))
+                    for { let rest := panel } rest { rest := shr(24, rest) } {
+                        skip := or(skip, eq(and(rest, 0xffffff), drawn))
+                    }
+                    if skip { continue }
+                    if eq(drawn, seat) { break }
+                    mstore(0, shr(8, drawn))
+                    mstore(32, _taken.slot)
+                    if and(shr(and(drawn, 255), sload(keccak256(0, 64))), 1) {
+                        fault := 3
+                        break
+                    }
+                }
+                if fault { break }
+                panel := or(shl(24, panel), seat)
+                mstore(out, voter)
+                mstore(add(out, 32), acc)
+                out := add(out, 64)
+                yes := or(yes, shl(i, and(verdict, 1)))
+                at := add(at, BALLOT)
+            }
+        }
+        if (fault == 1) revert BadReason(verdict & 1 == 1, uint8(verdict >> 1));
+        if (fault == 2) revert BadSignature(digest);
+        if (fault == 3) revert NotOnPanel(id, uint8(i), address(uint160(voter)));
+    }
+
+    /// @dev The revert data of the last call, cut off where nothing of ours is longer.
+    function _returned() private pure returns (bytes memory data) {
+        assembly ("memory-safe") {
+            data := mload(64)
+            let size := returndatasize()
+            if gt(size, 256) { size := 256 }
+            mstore(data, size)
+            mstore(add(add(data, 32), size), 0)
+            returndatacopy(add(data, 32), 0, size)
+            mstore(64, add(data, 320))
+        }
+    }
+
+    function _word(bytes calldata data, uint256 at) private pure returns (bytes32 word) {
+        assembly ("memory-safe") {
+            word := calldataload(add(data.offset, at))
+        }
+    }
+
+    /// @dev The EIP-712 digest of a struct of static members, of which the first `length` bytes count (its type hash included).
+    function _digest(
+        bytes32 separator,
+        bytes32 typehash,
+        bytes32 a,
+        bytes32 b,
+        uint256 c,
+        uint256 d,
+        uint256 length
+    ) private pure returns (bytes32) {
+        bytes32 hash;
+        assembly ("memory-safe") {
+            let free_ := mload(64)
+            mstore(free_, typehash)
+            mstore(add(free_, 32), a)
+            mstore(add(free_, 64), b)
+            mstore(add(free_, 96), c)
+            mstore(add(free_, 128), d)
+            hash := keccak256(free_, length)
+        }
+        return _typed(separator, hash);
+    }
+
+    function _typed(bytes32 separator, bytes32 hash) private pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            let free_ := mload(64)
+            mstore(free_, shl(240, 0x1901))
+            mstore(add(free_, 2), separator)
+            mstore(add(free_, 34), hash)
+            digest := keccak256(free_, 66)
+        }
+    }
+
+    /// @dev The EIP-712 struct hash of terms, straight from calldata.
+    function _hash(Terms calldata terms) private pure returns (bytes32 hash) {
+        bytes32 typehash = TERMS_TYPEHASH;
+        assembly ("memory-safe") {
+            let free_ := mload(64)
+            mstore(free_, typehash)
+            calldatacopy(add(free_, 32), terms, TERMS)
+            hash := keccak256(free_, add(TERMS, 32))
+        }
+    }
+
+    /// @dev What the draw starts from; checks that the salts are those that both sides committed to.
+    function _seed(bytes32 id, Terms calldata terms, bytes32 learnerSalt, bytes32 neighborSalt)
+        private
+        pure
+        returns (bytes32 seed)
+    {
+        bytes32 salts;
+        assembly ("memory-safe") {
+            mstore(0, learnerSalt)
+            let one := keccak256(0, 32)
+            mstore(0, neighborSalt)
+            mstore(32, keccak256(0, 32))
+            mstore(0, one)
+            salts := keccak256(0, 64)
+            let free_ := mload(64)
+            mstore(free_, id)
+            mstore(add(free_, 32), learnerSalt)
+            mstore(add(free_, 64), neighborSalt)
+            seed := keccak256(free_, 96)
+        }
+        if (salts != terms.salts) revert SaltMismatch(terms.salts, salts);
+    }
+
+    function _record(bytes32 updated, uint192 panel) private pure returns (bytes32) {
+        return keccak256(abi.encode(updated, panel));
+    }
+
+    // Inside: signatures
+
+    function _checkSignature(bytes32 digest, bytes32 r, bytes32 vs, address expected) private view {
+        address signer = _signer(digest, r, vs);
+        if (signer != expected) revert WrongSigner(expected, signer);
+    }
+
+    /// @dev Who signed; reverts where nobody did. EIP-2098: the highest bit of vs is the parity, the rest s, which is in the lower
+    /// half, so that nobody can make a second signature out of one.
+    function _signer(bytes32 digest, bytes32 r, bytes32 vs) private view returns (address signer) {
+        assembly ("memory-safe") {
+            let s := and(vs, not(shl(255, 1)))
+            if iszero(gt(s, HALF_ORDER)) {
+                let free_ := mload(64)
+                mstore(free_, digest)
+                mstore(add(free_, 32), add(shr(255, vs), 27))
+                mstore(add(free_, 64), r)
+                mstore(add(free_, 96), s)
+                mstore(0, 0)
+                pop(staticcall(gas(), 1, free_, 128, 0, 32))
+                signer := mload(0)
+            }
+        }
+        if (signer == address(0)) revert BadSignature(digest);
     }
 
     function _count(uint8 bits) private pure returns (uint256 ones) {

@@ -119,6 +119,9 @@ class Blocks:
         after = self._seen.feed[-1]["number"] if self._seen.feed else 0
         for row in self._store.events_after(after, limit=10_000):
             self._seen.feed.append(row.as_json())
+            if row.name == "Opened":
+                terms = self._store.terms(str(row.encounter)) or {}
+                self._seen.parties[str(row.encounter)] = (str(terms["learner"]), str(terms["neighbor"]))
             if row.name == "VotingStarted":
                 terms = self._store.terms(str(row.encounter)) or {}
                 previous, updated = str(terms["previous"])[2:], str(row.args["updated"])[2:]

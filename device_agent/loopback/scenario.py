@@ -104,8 +104,9 @@ class Incentives(_Part):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.stake < self.min_stake:
-            raise ValueError(f"stake must be at least min_stake ({self.min_stake:g})")
+        needed = self.min_stake + self.reward
+        if self.stake < needed:
+            raise ValueError(f"stake must be at least min_stake + reward ({needed:g})")
         if self.bond_bps < 10_000 - self.pn_bps:
             raise ValueError(f"bond_bps must be at least 10000 - pn_bps ({10_000 - self.pn_bps})")
         return self

@@ -22,6 +22,7 @@ class Seen:
         models: device name -> digests of its own models, from before the first encounter to now.
         feed: the gateway's events, in order.
         previous: encounter id -> digest of the Learner's model before it.
+        parties: encounter id -> accounts of the Learner and the Neighbor.
         min_stake: below it an account can take no role (token base units).
         samples: (block, chain time s, account -> balance) over time.
         books: the token books at the end.
@@ -40,6 +41,7 @@ class Seen:
     log: EventLog
     min_stake: int
     previous: dict[str, bytes] = field(default_factory=dict)
+    parties: dict[str, tuple[str, str]] = field(default_factory=dict)
     models: dict[str, list[bytes]] = field(default_factory=dict)
     feed: list[dict[str, Any]] = field(default_factory=list)
     samples: list[tuple[int, int, dict[str, Balance]]] = field(default_factory=list)

@@ -94,13 +94,13 @@ def outcomes(scenario: Scenario, seen: Seen) -> list[Json]:
         if before is not None and after is not None:
             truth = after - before >= -scenario.incentives.tolerance_bps / _BPS
         settled = next((one for one in events if one["name"] == "Settled"), None)
-        neighbor = name_of[opened["args"]["neighbor"]]
+        learner, neighbor = (name_of[account] for account in seen.parties[encounter])
         found.append(
             {
                 "encounter": encounter,
                 "block": opened["block"],
                 "time_s": opened["block_time_s"],
-                "learner": name_of[opened["args"]["learner"]],
+                "learner": learner,
                 "neighbor": neighbor,
                 "honest": seen.honest[neighbor],
                 "verdict": _verdict(settled),
@@ -205,11 +205,12 @@ def _accuracy(seen: Seen) -> Json:
 
 def _gas(seen: Seen) -> Json:
     """Mean gas of each step, and of all transactions of a settled encounter."""
-    used = {one["transaction"]: (one["function"], one["gas"], one["encounter"]) for one in seen.feed}
+    named = [one for one in seen.feed if one["encounter"]]  # a payment may also empty a seat, which names none
+    used = {one["transaction"]: (one["function"], one["gas"], one["encounter"]) for one in named}
     steps: dict[str, list[int]] = defaultdict(list)
     per_encounter: dict[str, int] = defaultdict(int)
     for function, gas, encounter in used.values():
-        if encounter and function in _STEPS:
+        if function in _STEPS:
             steps[function].append(gas)
             per_encounter[encounter] += gas
     settled = [one["encounter"] for one in seen.feed if one["name"] == "Settled"]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from waitress.server import create_server
 
+from contracts import gas
 from contracts.chain import PROFILES
 from contracts.deploy import deploy_local
 from contracts.localchain import open_chain
@@ -62,6 +64,7 @@ class Row:
     target: float | None
     baseline: float | None
     runs: list[float]
+    note: str = ""
 
 
 def side_by_side(
@@ -320,6 +323,31 @@ def memory_mb(pid: int | None, field: str) -> float:
     raise LookupError(field)
 
 
+@cache
+def gas_rows(gas_price_gwei: float, usd_per_coin: float) -> dict[str, Row]:
+    """Gas of an encounter through each door, on a chain in memory and on Anvil: they have to agree."""
+    costs = []
+    for kind in ("embedded", "anvil"):
+        with open_chain(kind) as chain:
+            costs.append(gas.measure(chain))
+    rows = {}
+    for alone, other in zip(*costs, strict=True):
+        coins, dollars = alone.price(gas_price_gwei=gas_price_gwei, usd_per_coin=usd_per_coin)
+        rows[alone.name] = Row(
+            name=alone.name,
+            value=alone.total,
+            unit="gas",
+            note=f"the paper: {gas.PAPER:,}; {coins:.6f} POL, {dollars:.6f} USD at {gas_price_gwei:g} gwei",
+            better="lower",
+            target=GAS_TARGETS[alone.name],
+            baseline=gas.PAPER,
+            runs=[alone.total, other.total],
+        )
+    return rows
+
+
+GAS_TARGETS = {"gas_direct": 420_000, "gas_batched_1": 135_000, "gas_batched_50": 70_000}
+
 ROWS: dict[str, Callable[[int], Row]] = {
     "train_step_ratio": train_step_ratio,
     "validate_speedup": validate_speedup,
@@ -340,22 +368,32 @@ def show(rows: list[Row]) -> None:
             better = row.value >= row.target if row.better == "higher" else row.value <= row.target
             reached = "yes" if better else "NO"
         target = "" if row.target is None else f"{row.target:g}"
-        low, high = f"{min(row.runs):.3g}", f"{max(row.runs):.3g}"
-        table.add_row(row.name, f"{row.value:.3g}", row.unit, target, reached, low, high, str(len(row.runs)))
+        form = ",.0f" if row.unit.startswith("gas") else ".3g"
+        low, high = format(min(row.runs), form), format(max(row.runs), form)
+        table.add_row(row.name, format(row.value, form), row.unit, target, reached, low, high, str(len(row.runs)))
     Console().print(table)
+    for row in rows:
+        if row.note:
+            print(f"{row.name}: {row.note}")
 
 
 def main() -> int:
     """Measure the rows asked for."""
+    names = [*ROWS, *GAS_TARGETS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each row (default 5)")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--gas-price", type=float, default=30.0, metavar="GWEI", help="per gas (default 30)")
+    parser.add_argument("--rate", type=float, default=0.2, metavar="USD", help="per POL (default 0.20)")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="ROW")
     arguments = parser.parse_args()
     rows = []
     for name in arguments.only:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        rows.append(ROWS[name](arguments.runs))
+        if name in GAS_TARGETS:
+            rows.append(gas_rows(arguments.gas_price, arguments.rate)[name])
+        else:
+            rows.append(ROWS[name](arguments.runs))
     show(rows)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0

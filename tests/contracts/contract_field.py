@@ -1,13 +1,15 @@
 """A field of devices with accounts on one local chain, for the tests of the contracts."""
 
 import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3.exceptions import ContractCustomError, ContractLogicError
 
-from contracts import calls, events, terms
+from contracts import calls, events, panel, signing, terms
 from contracts.deploy import Deployment, EscrowSettings, deploy_local, reader
 from contracts.errors import ContractRevert, decode_revert
 from contracts.localchain import LocalChain
@@ -20,7 +22,7 @@ STAKE = 100 * TOKEN
 LEARNER, NEIGHBOR = 0, 1
 SALTS = (bytes([1]) * 32, bytes([2]) * 32)
 UPDATED = hashlib.sha256(b"updated").digest()
-PEOPLE = 16
+PEOPLE = 64
 
 
 def person(number: int) -> LocalAccount:
@@ -38,6 +40,8 @@ class Field:
     deployment: Deployment
     read: ContractReader
     gas: dict[str, list[int]] = field(default_factory=dict)
+    panels: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
+    nonces: Iterator[int] = field(default_factory=lambda: itertools.count(8, 8))
 
     @classmethod
     def build(cls, chain: LocalChain, *, validators: int = 10, settings: EscrowSettings | None = None) -> "Field":
@@ -83,6 +87,7 @@ class Field:
         self.gas.setdefault(calls.function_name(calls.decode(data)), []).append(receipt["gasUsed"])
         found = [events.decode([bytes(t) for t in log["topics"]], bytes(log["data"])) for log in receipt["logs"]]
         assert None not in found
+        self.panels |= {one.encounter: one.panel for one in found if isinstance(one, events.VotingStarted)}
         return found
 
     def refused(
@@ -121,8 +126,9 @@ class Field:
             parameter_set=0,
             open_by=self.now + 600,
             report_by=self.now + 3_600,
-            learner_commitment=terms.commitment(SALTS[0]),
-            neighbor_commitment=terms.commitment(SALTS[1]),
+            salts=terms.both_salts(*map(terms.commitment, SALTS)),
+            seats=self.read.seat_count(),
+            nonce=0,
         )
         return replace(made, **changes)
 
@@ -134,8 +140,8 @@ class Field:
 
     def opened(self, **changes: object) -> Terms:
         agreed = self.terms(**changes)
-        self.check_in(agreed, LEARNER)
-        self.check_in(agreed, NEIGHBOR)
+        for who in (agreed.learner, agreed.neighbor):
+            self.send(self.whose(who), calls.encode_check_in(agreed))
         return agreed
 
     def report(self, agreed: Terms, who: int, updated: bytes = UPDATED) -> list[events.Event]:
@@ -143,16 +149,93 @@ class Field:
 
     def reported(self, **changes: object) -> Terms:
         agreed = self.opened(**changes)
-        self.report(agreed, NEIGHBOR)
-        self.report(agreed, LEARNER)
+        for who in (agreed.neighbor, agreed.learner):
+            self.send(self.whose(who), calls.encode_report(agreed, UPDATED, *SALTS))
         return agreed
 
+    def panel(self, agreed: Terms, salts: tuple[bytes, bytes] = SALTS) -> tuple[int, ...]:
+        """The panel that voting started with; before that, the one the contract would draw now."""
+        if self.id(agreed) in self.panels:
+            return self.panels[self.id(agreed)]
+        return panel.draw(
+            seed=panel.seed(self.id(agreed), salts),
+            seat_count=agreed.seats,
+            eligible=self.read.is_taken,
+            excluded=[self.read.account(one).seat for one in (agreed.learner, agreed.neighbor)],
+        )
+
     def voter(self, agreed: Terms, position: int) -> LocalAccount:
-        owner = self.read.seat_owner(self.read.panel(self.id(agreed))[position])
+        owner = self.read.seat_owner(self.panel(agreed)[position])
         return next(one for one in PERSONS if one.address == owner)
 
-    def ballot(self, agreed: Terms, position: int, *, valid: bool, reason: VoteReason = VoteReason.ACCURACY) -> bytes:
-        return calls.encode_vote(self.id(agreed), UPDATED, position, valid, reason)
+    def ballot(
+        self,
+        agreed: Terms,
+        position: int,
+        *,
+        valid: bool,
+        reason: VoteReason = VoteReason.ACCURACY,
+        updated: bytes = UPDATED,
+    ) -> bytes:
+        return calls.encode(
+            calls.Vote(
+                encounter=self.id(agreed),
+                updated=updated,
+                panel=self.panel(agreed),
+                position=position,
+                valid=valid,
+                reason=reason,
+            )
+        )
+
+    def finalise(self, agreed: Terms, updated: bytes = UPDATED) -> bytes:
+        return calls.encode_finalise(agreed, updated, self.panel(agreed))
+
+    # The signed door
+
+    def signed_terms(self, **changes: object) -> Terms:
+        return self.terms(**({"nonce": next(self.nonces)} | changes))
+
+    def open_call(self, agreed: Terms) -> bytes:
+        digest = self.id(agreed)
+        learner, neighbor = (signing.sign(self.whose(who), digest) for who in (agreed.learner, agreed.neighbor))
+        return calls.encode(
+            calls.Open(
+                terms=agreed,
+                learner_r=learner[:32],
+                learner_vs=learner[32:],
+                neighbor_r=neighbor[:32],
+                neighbor_vs=neighbor[32:],
+            )
+        )
+
+    def report_signatures(self, agreed: Terms, updated: bytes = UPDATED) -> tuple[bytes, bytes]:
+        digest = signing.report_digest(self.id(agreed), updated, self.domain)
+        return signing.sign(self.whose(agreed.learner), digest), signing.sign(self.whose(agreed.neighbor), digest)
+
+    def signed_vote(
+        self, agreed: Terms, who: LocalAccount, *, valid: bool, reason: VoteReason = VoteReason.ACCURACY
+    ) -> bytes:
+        return signing.sign(who, signing.vote_digest(self.id(agreed), UPDATED, self.domain, valid=valid, reason=reason))
+
+    def settle_call(self, agreed: Terms, verdicts: Sequence[bool]) -> bytes:
+        ballots = [
+            (valid, VoteReason.ACCURACY, self.signed_vote(agreed, self.voter(agreed, position), valid=valid))
+            for position, valid in enumerate(verdicts)
+        ]
+        return calls.encode(
+            calls.Settle(
+                terms=agreed,
+                updated=UPDATED,
+                learner_salt=SALTS[0],
+                neighbor_salt=SALTS[1],
+                evidence=signing.evidence(self.report_signatures(agreed)[2 * sum(verdicts) < len(verdicts)], ballots),
+            )
+        )
+
+    @staticmethod
+    def whose(address: str) -> LocalAccount:
+        return next(one for one in PERSONS if one.address == address)
 
     def vote(self, agreed: Terms, position: int, *, valid: bool, at: int | None = None) -> list[events.Event]:
         return self.send(self.voter(agreed, position), self.ballot(agreed, position, valid=valid), at=at)
@@ -176,4 +259,6 @@ class Field:
         for one in PERSONS:
             account = self.read.account(one.address)
             if account.seat:
-                assert self.read.is_eligible(account.seat) == (account.active and account.free >= minimum)
+                assert self.read.is_taken(account.seat)
+                assert self.read.seat_owner(account.seat) == one.address
+                assert account.leaving_at or account.free + account.locked >= minimum

@@ -25,6 +25,7 @@ def agreed_terms(draw: st.DrawFn) -> Terms:
         parameter_set=draw(st.integers(0, 2**16 - 1)),
         open_by=open_by,
         report_by=report_by,
-        learner_commitment=draw(words),
-        neighbor_commitment=draw(words),
+        salts=draw(words),
+        seats=draw(st.integers(0, 2**24 - 1)),
+        nonce=draw(st.integers(0, 2**32 - 1)),
     )

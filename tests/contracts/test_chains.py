@@ -6,7 +6,7 @@ import pytest
 from contract_field import LEARNER, NEIGHBOR, PERSONS, TOKEN, Field
 from eth_account import Account
 
-from contracts import calls, events
+from contracts import events
 from contracts.chain import PROFILES, Finality, profile_for
 from contracts.deploy import EscrowSettings
 from contracts.errors import ChainMismatch, ChainUnreachable, ToolMissing
@@ -83,7 +83,7 @@ def life(chain: LocalChain) -> list[object]:
     seen += field.report(agreed, NEIGHBOR) + field.report(agreed, LEARNER)
     for position, valid in enumerate([True, False, True]):
         seen += field.vote(agreed, position, valid=valid)
-    seen += field.send(PERSONS[LEARNER], calls.encode_finalise(agreed))
+    seen += field.send(PERSONS[LEARNER], field.finalise(agreed))
     field.check_conservation()
     return [*seen, field.balances(), dict(field.gas)]
 

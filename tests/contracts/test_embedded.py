@@ -56,11 +56,14 @@ def test_logs_are_found_by_range_address_and_topic(chain: LocalChain) -> None:
     everything = chain.web3.eth.get_logs({"fromBlock": 0, "toBlock": "latest"})
     mine = chain.web3.eth.get_logs({"fromBlock": 0, "address": deployment.escrow})
     assert len(everything) == len(mine) == 2
+    bought = chain.transact(to=deployment.token, data=calls.encode_buy(), value_wei=5)["logs"]
     by_topic = chain.web3.eth.get_logs({"fromBlock": 0, "topics": [mine[1]["topics"][0]]})
     assert list(by_topic) == [mine[1]]
     by_hash = chain.web3.eth.get_logs({"blockHash": mine[0]["blockHash"]})
-    assert list(by_hash) == [mine[0]]
-    assert chain.web3.eth.get_logs({"fromBlock": 0, "address": deployment.token}) == []
+    assert list(by_hash) == list(mine)
+    at_token = chain.web3.eth.get_logs({"fromBlock": 0, "address": deployment.token})
+    assert [one["logIndex"] for one in at_token] == [one["logIndex"] for one in bought]
+    assert len(chain.web3.eth.get_logs({"fromBlock": 0, "toBlock": "latest"})) == 2 + len(bought)
 
 
 def test_a_reverting_call_carries_its_data_and_an_estimate_suffices(chain: LocalChain) -> None:

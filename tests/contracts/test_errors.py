@@ -20,7 +20,7 @@ def sample(kind: str) -> object:
         return "0x" + "11" * 20
     if kind == "bytes32":
         return bytes(32)
-    return {"bool": True, "string": "why"}.get(kind, 3)
+    return {"bool": True, "string": "why", "bytes": b"why"}.get(kind, 3)
 
 
 @pytest.mark.parametrize("name", sorted(CUSTOM))

@@ -29,8 +29,9 @@ def value_of(kind: str, python: object) -> st.SearchStrategy[object]:
         "address": addresses,
         "bytes32": words,
         "bool": st.booleans(),
+        "bytes": st.binary(max_size=100),
         "uint192": st.lists(st.integers(1, 2**24 - 1), max_size=8).map(tuple),
-        "(uint8,uint16,uint16,uint16,uint32,uint32,bool)": parameter_sets(),
+        "(uint8,uint16,uint16,uint16,uint32,uint32,bool,bool)": parameter_sets(),
     }
     if kind in known:
         return known[kind]
@@ -59,7 +60,7 @@ def test_every_event_is_read_as_it_was_emitted(kind: type[events.Event], data: s
             body.append((solidity, value))
     encoded = abi_encode([solidity for solidity, _ in body], [value for _, value in body])
     assert events.decode(topics, encoded) == event
-    if encoded:
+    if encoded and kind is not events.Skipped:  # its reason may have lost zeros and still be one
         with pytest.raises(MalformedLog):
             events.decode(topics, encoded[:-32])
     with pytest.raises(MalformedLog):

@@ -2,9 +2,9 @@ from contract_field import LEARNER, NEIGHBOR, PERSONS, SALTS, STAKE, TOKEN, Fiel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import calls, panel
+from contracts import calls, events, panel
 from contracts.localchain import LocalChain
-from contracts.terms import commitment
+from contracts.terms import both_salts, commitment
 
 seeds = st.binary(min_size=32, max_size=32)
 
@@ -21,38 +21,40 @@ def test_a_panel_holds_distinct_eligible_strangers(
 
 
 def test_the_contract_draws_as_the_reference_does(field: Field) -> None:
+    leaving = [PERSONS[3 + number] for number in range(4)]
+    for one in leaving:
+        field.send(one, calls.encode_leave_validator())
+    gone = field.now + field.read.unbonding_period_s()
     for round_ in range(12):
         salts = bytes([round_]) * 32, bytes([round_ + 100]) * 32
         learner, neighbor = (LEARNER, NEIGHBOR) if round_ % 2 else (2 + round_ % 5, 8)
-        agreed = field.terms(
-            learner=learner,
-            neighbor=neighbor,
-            learner_commitment=commitment(salts[0]),
-            neighbor_commitment=commitment(salts[1]),
-        )
+        if round_ % 3 == 0:
+            dismissed = calls.encode(calls.Dismiss(validator=leaving.pop().address))
+            field.send(PERSONS[LEARNER], dismissed, at=max(gone, field.now + 1))
+        agreed = field.terms(learner=learner, neighbor=neighbor, salts=both_salts(*map(commitment, salts)))
         field.check_in(agreed, learner)
         field.check_in(agreed, neighbor)
-        if round_ % 3 == 0:
-            field.send(PERSONS[3 + round_ // 3], calls.encode_leave_validator())
-        field.send(PERSONS[neighbor], calls.encode_report(agreed, bytes(32), *salts))
         expected = panel.draw(
             seed=panel.seed(field.id(agreed), salts),
             seat_count=10,
-            eligible=field.read.is_eligible,
+            eligible=field.read.is_taken,
             excluded={field.read.account(PERSONS[n].address).seat for n in (learner, neighbor)},
         )
-        assert field.read.panel(field.id(agreed)) == expected
+        field.send(PERSONS[neighbor], calls.encode_report(agreed, bytes(32), *salts))
+        (started,) = field.send(PERSONS[learner], calls.encode_report(agreed, bytes(32), *salts))
+        assert isinstance(started, events.VotingStarted)
+        assert started.panel == expected
 
 
 def test_a_party_that_takes_a_seat_meanwhile_is_not_drawn(field: Field) -> None:
-    agreed = field.terms()
-    field.check_in(agreed, LEARNER)
-    field.send(PERSONS[LEARNER], calls.encode_register_validator())
-    field.check_in(agreed, NEIGHBOR)
-    field.send(PERSONS[NEIGHBOR], calls.encode_register_validator())
-    field.send(PERSONS[NEIGHBOR], calls.encode_report(agreed, bytes(32), *SALTS))
+    agreed = field.opened()
+    for who in (LEARNER, NEIGHBOR):
+        field.send(PERSONS[who], calls.encode_register_validator())
+    for who in (LEARNER, NEIGHBOR):
+        field.report(agreed, who)
     seats = {field.read.account(PERSONS[n].address).seat for n in (LEARNER, NEIGHBOR)}
-    assert not seats & set(field.read.panel(field.id(agreed)))
+    assert seats == {11, 12}
+    assert not seats & set(field.panel(agreed))
 
 
 def test_more_seats_than_one_word_of_the_bitmap_holds(chain: LocalChain) -> None:
@@ -69,20 +71,23 @@ def test_more_seats_than_one_word_of_the_bitmap_holds(chain: LocalChain) -> None
         field.mine()
     assert field.read.seat_count() == 282
     for one in crowd[::3]:
-        field.queue(one, calls.encode_unbond(1))
+        field.queue(one, calls.encode_leave_validator())
+    field.mine()
+    field.mine(field.now + field.read.unbonding_period_s())
+    for one in crowd[::3]:
+        field.queue(PERSONS[0], calls.encode(calls.Dismiss(validator=one.address)))
     field.mine()
     field.mine()
-    eligible = {seat for seat in range(1, 283) if field.read.is_eligible(seat)}
-    assert len(eligible) == 282 - len(crowd[::3])
+    taken = {seat for seat in range(1, 283) if field.read.is_taken(seat)}
+    assert len(taken) == 282 - len(crowd[::3])
     drawn: set[int] = set()
     for _ in range(6):
-        agreed = field.opened()
-        field.report(agreed, NEIGHBOR)
-        seats = field.read.panel(field.id(agreed))
+        agreed = field.reported()
+        seats = field.panel(agreed)
         assert seats == panel.draw(
             seed=panel.seed(field.id(agreed), SALTS),
             seat_count=282,
-            eligible=eligible.__contains__,
+            eligible=taken.__contains__,
             excluded=(),
         )
         drawn |= set(seats)

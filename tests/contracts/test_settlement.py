@@ -117,7 +117,7 @@ def test_the_contract_pays_what_the_reference_says(
     snapshot = field.chain.request("evm_snapshot")
     cast = data.draw(st.lists(st.booleans(), max_size=parameters.validators))
     number = field.read.parameter_set_count()
-    field.send(field.chain.deployer, calls.encode_add_parameter_set(parameters))
+    field.send(field.chain.deployer, calls.encode_add_parameter_set(number, parameters))
     agreed = field.reported(reward=reward, parameter_set=number)
     before = field.balances()
     fines = field.read.pending_fines()
@@ -126,7 +126,7 @@ def test_the_contract_pays_what_the_reference_says(
         voters.append((field.voter(agreed, position).address, valid))
         field.vote(agreed, position, valid=valid)
     over = field.read.encounter(field.id(agreed)).deadline + 1
-    settled = field.send(PERSONS[LEARNER], calls.encode_finalise(agreed), at=over)
+    settled = field.send(PERSONS[LEARNER], field.finalise(agreed), at=over)
     yes, no = sum(cast), len(cast) - sum(cast)
     pay = settle(reward=reward, yes=yes, no=no, parameters=parameters)
     assert settled == [events.Settled(encounter=field.id(agreed), yes=yes, no=no, burned=pay.burned)]

@@ -14,6 +14,7 @@ from contracts.terms import (
     Domain,
     Terms,
     algorithm_label,
+    both_salts,
     commitment,
     encounter_id,
     terms_from_json,
@@ -42,7 +43,8 @@ def test_the_encounter_id_is_the_typed_data_hash(terms: Terms, chain_id: int) ->
         "uint40",
         "uint40",
         "bytes32",
-        "bytes32",
+        "uint24",
+        "uint32",
     ]
     signable = encode_typed_data(
         {"name": "iDML", "version": "1", "chainId": chain_id, "verifyingContract": ESCROW},
@@ -104,6 +106,8 @@ def test_values_that_no_contract_holds_are_refused(terms: Terms) -> None:
         {"reward": True},
         {"tolerance_bps": 10_001},
         {"parameter_set": 2**16},
+        {"seats": 2**24},
+        {"nonce": -1},
         {"open_by": terms.report_by},
         {"previous": bytes(31)},
         {"previous": bytearray(32)},
@@ -118,6 +122,9 @@ def test_values_that_no_contract_holds_are_refused(terms: Terms) -> None:
 @given(words)
 def test_a_commitment_is_the_hash_of_its_salt(salt: bytes) -> None:
     assert commitment(salt) == keccak(salt)
+    assert both_salts(commitment(salt), bytes(32)) == keccak(keccak(salt) + bytes(32))
+    with pytest.raises(ValueError, match="32 bytes"):
+        both_salts(salt, salt[1:])
     with pytest.raises(ValueError, match="32 bytes"):
         commitment(salt[1:])
 

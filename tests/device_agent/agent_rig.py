@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent_values import NEIGHBOR
+from agent_values import NEIGHBOR, SEATS
 
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
@@ -42,6 +42,7 @@ FACTS = ChainFacts(
     token=TOKEN,
     chain_time_s=NOW_S,
     min_stake=10**18,
+    seat_count=SEATS,
     tokens_per_wei=1,
     fees=Fees(tip_wei=1, max_fee_wei=100),
     parameter_sets={0: DEFAULT_PARAMETERS},
@@ -49,12 +50,13 @@ FACTS = ChainFacts(
 
 
 def account(**changes: Any) -> AccountFacts:
-    values = {"next_nonce": 0, "native_wei": 10**18, "tokens": 0, "free": 10**19, "locked": 0, "seat": 1}
+    values = {"next_nonce": 0, "native_wei": 10**20, "tokens": 0, "free": 10**19, "locked": 0, "seat": 1}
     return AccountFacts(**(values | {"active": True} | changes))
 
 
 def chain_view(state: EncounterState, **changes: Any) -> ChainView:
-    values = {"updated": None, "yes": 0, "no": 0, "vote_by": None, "chain_time_s": NOW_S}
+    values: dict[str, Any] = {"salts": None, "updated": None, "panel": (), "yes": 0, "no": 0, "vote_by": None}
+    values["chain_time_s"] = NOW_S
     return ChainView(state=state, **(values | changes))
 
 
@@ -63,6 +65,7 @@ class FakeGateway:
     """Answers what it is set to; an exception as an answer is raised. A list is answered from the front."""
 
     facts: ChainFacts = FACTS
+    known: ChainFacts | None = None
     accounts: dict[str, AccountFacts] = field(default_factory=dict)
     submits: list[Exception | None] = field(default_factory=list)
     submitted: list[bytes] = field(default_factory=list)
@@ -77,7 +80,7 @@ class FakeGateway:
         return self.facts
 
     async def known_chain(self) -> ChainFacts:
-        return self.facts
+        return self.known or self.facts
 
     async def account(self, address: str) -> AccountFacts:
         await asyncio.sleep(0)
@@ -115,6 +118,9 @@ class FakeLink:
     sent: list[bytes] = field(default_factory=list)
     fault: Exception | None = None
     wire: bytes = b""
+
+    def attach(self, _deliver: object, _serve: object) -> None:
+        return None
 
     async def send(self, _peer: str, message: bytes) -> None:
         await asyncio.sleep(0)

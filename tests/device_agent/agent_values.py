@@ -13,6 +13,7 @@ NEIGHBOR_SALT = b"N" * 32
 LEARNER = Identity(b"\x01" * 32).address
 NEIGHBOR = Identity(b"\x02" * 32).address
 OPEN_BY, REPORT_BY, VOTE_BY = 1_000, 2_000, 3_000
+SEATS = 9
 
 
 def proposal(**changes: Any) -> Propose:
@@ -29,6 +30,8 @@ def proposal(**changes: Any) -> Propose:
         "parameter_set": 0,
         "open_by": OPEN_BY,
         "report_by": REPORT_BY,
+        "seats": SEATS,
+        "nonce": 0,
         "commitment": commitment(LEARNER_SALT).hex(),
     }
     return Propose(**(values | changes))

@@ -51,7 +51,7 @@ BAD = [
     (NAME + '[learning]\narchitecture = "vgg"', "learning.architecture = 'vgg': allowed are cnn"),
     (NAME + '[learning]\ncodec = "int4"', "learning.codec = 'int4': input should be 'float32', 'float16' or 'int8'"),
     (NAME + "[learning]\nmomentum = 1", "learning.momentum = 1: input should be less than 1"),
-    (NAME + "[incentives]\nstake = 1", "stake must be at least min_stake (5)"),
+    (NAME + "[incentives]\nstake = 1", "stake must be at least min_stake + reward (6)"),
     (NAME + "[incentives]\npn_bps = 0", "bond_bps must be at least 10000 - pn_bps (10000)"),
     (NAME + '[contacts]\nkind = "trace"', 'kind = "trace" needs file'),
     (NAME + '[chain]\nkind = "amoy"', "chain.kind = 'amoy': a simulation needs a chain whose time it can set: anvil,"),
@@ -101,7 +101,7 @@ def test_a_written_scenario_reads_back_as_itself(folder: str, reward: float, alp
         {
             "name": "x",
             "data": {"dataset": f"folder:{folder}", "alpha": alpha},
-            "incentives": {"reward": reward},
+            "incentives": {"reward": reward, "stake": 5.0 + reward},
             "devices": {"validators": 3},
             "contacts": {"kind": "trace", "file": "/people.dat"},
         },

@@ -14,7 +14,7 @@ from contracts.states import VoteReason
 from contracts.terms import commitment, encounter_id
 from device_agent.duty import Duty
 from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
-from device_agent.gateway import Job
+from device_agent.gateway import ChainFacts, Job
 from device_agent.journal import Journal
 from device_agent.learning import Assessment
 from models.errors import MalformedSnapshot, SnapshotFault
@@ -25,6 +25,7 @@ JOB = Job(
     encounter=encounter_id(TERMS, FACTS.domain),
     terms=TERMS,
     updated=UPDATED,
+    panel=(5, 3),
     position=0,
     opens_at_s=NOW_S,
     vote_by_s=VOTE_BY,
@@ -56,8 +57,9 @@ def look(
     found: Assessment | Exception = GOOD,
     now_s: int = NOW_S,
     times: int = 1,
+    facts: ChainFacts = FACTS,
 ) -> list[tuple[bool, VoteReason]]:
-    gateway = FakeGateway(models=dict(models), votes=(list(jobs), now_s))
+    gateway = FakeGateway(facts=facts, models=dict(models), votes=(list(jobs), now_s))
 
     async def main() -> None:
         for _ in range(times):
@@ -73,8 +75,9 @@ def look(
             ).look()
 
     asyncio.run(main())
-    votes = [decode(one.data) for one in journal.undelivered()]
-    return [(one.valid, one.reason) for one in votes if isinstance(one, Vote)]
+    votes = [one for one in map(decode, (one.data for one in journal.undelivered())) if isinstance(one, Vote)]
+    assert {(one.updated, one.panel, one.position) for one in votes} <= {(JOB.updated, JOB.panel, JOB.position)}
+    return [(one.valid, one.reason) for one in votes]
 
 
 def test_a_vote_is_cast_once_also_over_restarts(journal: Journal) -> None:
@@ -121,6 +124,12 @@ def test_a_validator_that_cannot_reach_a_model_abstains_and_does_its_other_jobs(
 @pytest.mark.parametrize("fault", [WorkerDied("killed"), MalformedSnapshot(SnapshotFault.TOO_SHORT, "0 bytes")])
 def test_a_validator_that_cannot_measure_abstains(journal: Journal, fault: Exception) -> None:
     assert look(journal, JOB, models=BOTH, found=fault) == []
+
+
+def test_where_votes_are_sealed_a_validator_abstains(journal: Journal) -> None:
+    sealed = dataclasses.replace(FACTS.parameter_sets[0], sealed_votes=True)
+    facts = dataclasses.replace(FACTS, parameter_sets={0: sealed})
+    assert look(journal, JOB, models=BOTH, facts=facts) == []
 
 
 def test_what_is_not_to_be_judged_is_left_alone(journal: Journal) -> None:

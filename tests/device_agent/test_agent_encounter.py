@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from agent_rig import chain_view
 from agent_values import LEARNER_SALT, NEIGHBOR_SALT, OPEN_BY, REPORT_BY, VOTE_BY
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from device_agent.encounter import (
     Role,
     Stage,
     diagram,
+    learned_on_chain,
     seen_on_chain,
     step,
 )
@@ -225,6 +227,16 @@ def test_what_was_learned_is_kept_and_salts_are_in_order_on_both_sides(begun: Be
         assert after.salts == (LEARNER_SALT, NEIGHBOR_SALT)
 
 
+def test_a_salt_fits_only_the_terms_that_are_about_it_and_its_side(begun: Begun) -> None:
+    for role, theirs in ((Role.LEARNER, NEIGHBOR_SALT), (Role.NEIGHBOR, LEARNER_SALT)):
+        one = begun(role)
+        assert one.fits(theirs)
+        assert not one.fits(one.salt)
+        assert not one.fits(bytes(32))
+        assert not dataclasses.replace(one, salt=bytes(32)).fits(theirs)
+        assert not dataclasses.replace(one, terms=None).fits(theirs)
+
+
 def test_the_diagrams_are_fresh() -> None:
     text = Path(module.__file__).with_name("encounter.md").read_text()
     for role in Role:
@@ -233,7 +245,8 @@ def test_the_diagrams_are_fresh() -> None:
 
 def view(state: EncounterState, now_s: int, *, yes: int = 0, no: int = 0) -> ChainView:
     vote_by = VOTE_BY if state is EncounterState.REPORTED else None
-    return ChainView(state=state, updated=None, yes=yes, no=no, vote_by=vote_by, chain_time_s=now_s)
+    salts = (LEARNER_SALT, NEIGHBOR_SALT) if state is EncounterState.NEIGHBOR_REPORTED else None
+    return chain_view(state, salts=salts, yes=yes, no=no, vote_by=vote_by, chain_time_s=now_s)
 
 
 L, N = Role.LEARNER, Role.NEIGHBOR
@@ -305,6 +318,27 @@ def test_an_incomplete_vote_waits_for_its_end(begun: Begun) -> None:
     one = begun(Role.NEIGHBOR, stage=Stage.VOTING)
     for now_s, found in ((VOTE_BY, None), (VOTE_BY + 1, H.VOTED)):
         assert seen_on_chain(one, view(S.REPORTED, now_s, yes=2), validators=3, grace_s=GRACE_S) is found
+
+
+def test_what_a_payment_needs_is_taken_from_the_newest_view(begun: Begun) -> None:
+    one = begun(Role.NEIGHBOR, stage=Stage.REPORTING, updated=b"u" * 32)
+    for happening, panel in ((H.VOTING_STARTED, (4, 2)), (H.VOTED, (4, 7))):
+        found = learned_on_chain(one, happening, chain_view(S.REPORTED, updated=b"v" * 32, panel=panel))
+        one, _ = step(one, happening, **found) or pytest.fail("out of place")
+        assert (one.judged, one.panel, one.updated) == (b"v" * 32, panel, b"u" * 32)
+
+
+def test_a_learner_that_never_got_the_neighbors_salt_closes_with_the_one_from_the_chain(begun: Begun) -> None:
+    one = begun(Role.LEARNER, stage=Stage.STRANDED)
+    late = {"chain_time_s": REPORT_BY + GRACE_S + 1}
+    for salts in (None, (LEARNER_SALT, b"?" * 32), (NEIGHBOR_SALT, LEARNER_SALT)):
+        wrong = chain_view(S.NEIGHBOR_REPORTED, salts=salts, **late)
+        assert seen_on_chain(one, wrong, validators=3, grace_s=GRACE_S) is None
+    good = chain_view(S.NEIGHBOR_REPORTED, salts=(LEARNER_SALT, NEIGHBOR_SALT), **late)
+    assert seen_on_chain(one, good, validators=3, grace_s=GRACE_S) is H.REPORT_OVERDUE
+    after, due = step(one, H.REPORT_OVERDUE, **learned_on_chain(one, H.REPORT_OVERDUE, good)) or pytest.fail("no")
+    assert due == (Effect.CLOSE_REPORTING,)
+    assert after.salts == (LEARNER_SALT, NEIGHBOR_SALT)
 
 
 def test_an_encounter_without_terms_is_nowhere_on_chain(begun: Begun) -> None:

@@ -28,6 +28,8 @@ def test_an_encounter_comes_back_with_every_member(journal: Journal, begun: Begu
         peer_salt=b"s" * 32,
         updated=b"u" * 32,
         updated_age=7,
+        judged=b"j" * 32,
+        panel=(7, 1, 1 << 20),
         verdict=False,
         done=frozenset({Effect.REVEAL, Effect.CHECK_IN}),
         reason="because",

@@ -10,14 +10,16 @@ import httpx
 import pytest
 from agent_rig import ESCROW, FACTS, SETTINGS, FakeGateway, account
 from eth_account.typed_transactions import TypedTransaction
+from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
+from contracts import calls
 from device_agent.errors import GatewayRefused, GatewayUnreachable
-from device_agent.gateway import GatewayClient
+from device_agent.gateway import AccountFacts, GatewayClient
 from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.outbox import Outbox
-from device_agent.staking import join
+from device_agent.staking import join, joined_before
 
 ME = Identity(b"\x03" * 32)
 
@@ -162,6 +164,95 @@ def test_what_gets_a_device_in_is_entered_once_whatever_comes_between(
     assert journal.undelivered() == []
 
 
+def get_in(
+    journal: Journal,
+    gateway: FakeGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    *before: AccountFacts,
+    after: AccountFacts | None = None,
+) -> tuple[list[calls.Call], list[object]]:
+    """Join while the chain shows one account after the other; return the calls it came to, and what was waited for."""
+    waited: list[object] = []
+    shown = [*before, after or account()]
+    done = len(gateway.submitted)
+    real = asyncio.sleep
+
+    async def nap(seconds: float) -> None:
+        await real(0)
+        if seconds:
+            gateway.accounts[ME.address] = shown.pop(0)
+
+    def observe(name: str, **fields: object) -> None:
+        waited.extend([fields["reason"]] if name == "waiting" else [])
+
+    monkeypatch.setattr("device_agent.staking.asyncio.sleep", nap)
+    gateway.accounts[ME.address] = shown.pop(0)
+    one = outbox(journal, gateway)
+    asyncio.run(
+        join(
+            address=ME.address,
+            gateway=gateway,  # type: ignore[arg-type]
+            journal=journal,
+            outbox=one,
+            settings=SETTINGS,
+            observe=observe,
+        )
+    )
+    return [calls.decode(data) for _, data in sent(gateway)[done:]], waited
+
+
+NEW = account(free=0, seat=0)
+FINED = account(free=FACTS.min_stake - 7, seat=0)
+
+
+def test_a_second_stake_takes_another_nonce_and_fills_up_what_is_lacking(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = FakeGateway()
+    assert not joined_before(journal)
+    first, _ = get_in(journal, gateway, monkeypatch, NEW, NEW)
+    assert joined_before(journal)
+    assert get_in(journal, gateway, monkeypatch)[0] == []  # a start with stake and seat
+    second, _ = get_in(journal, gateway, monkeypatch, FINED, FINED)
+    third, _ = get_in(journal, gateway, monkeypatch, FINED)
+    lacking = SETTINGS.stake - FINED.free
+    for nonce, amount, found in ((0, SETTINGS.stake, first), (1, lacking, second), (2, lacking, third)):
+        assert found == [
+            calls.Buy(nonce=nonce),
+            calls.Approve(spender=to_checksum_address(ESCROW), amount=amount),
+            calls.Stake(amount=amount, nonce=nonce),
+            calls.RegisterValidator(),
+        ]
+
+
+def test_a_restart_within_a_round_enters_nothing_again(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = FakeGateway()
+    get_in(journal, gateway, monkeypatch, NEW)
+    interrupted = FakeGateway(submits=[RuntimeError("killed")], first_nonce=4)
+    with pytest.raises(RuntimeError):
+        get_in(journal, interrupted, monkeypatch, FINED)
+    found, _ = get_in(journal, gateway, monkeypatch, FINED, FINED)
+    assert [one.nonce for one in found if isinstance(one, calls.Stake)] == [1]
+    assert len(found) == 4
+
+
+def test_who_has_the_stake_but_no_seat_only_registers_once_enough_of_it_is_free(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = FakeGateway()
+    get_in(journal, gateway, monkeypatch, NEW)
+    bound = account(free=0, locked=SETTINGS.stake, seat=0)
+    assert get_in(journal, gateway, monkeypatch, bound, bound)[0] == []
+    assert get_in(journal, gateway, monkeypatch, account(seat=0))[0] == [calls.RegisterValidator()]
+    assert get_in(journal, gateway, monkeypatch, account(seat=0))[0] == [calls.RegisterValidator()]
+
+
+def test_a_stake_that_cannot_be_paid_for_is_not_bought(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor = account(free=0, seat=0, native_wei=SETTINGS.stake - 3)
+    found, waited = get_in(journal, FakeGateway(), monkeypatch, poor, poor)
+    assert (found, waited) == ([], ["3 wei are missing to buy the stake"] * 2)
+
+
 # -- a gateway that answers nonsense ----------------------------------------------------------------------------------
 
 _CHAIN: dict[str, Any] = {
@@ -170,10 +261,21 @@ _CHAIN: dict[str, Any] = {
     "token": ESCROW,
     "chain_time_s": 1,
     "min_stake": 1,
+    "seat_count": 1,
     "tokens_per_wei": 1,
     "tip_wei": 1,
     "max_fee_wei": 1,
     "parameter_sets": {},
+}
+_ENCOUNTER: dict[str, Any] = {
+    "state": "open",
+    "salts": None,
+    "updated": None,
+    "panel": [],
+    "vote_by": None,
+    "yes": 0,
+    "no": 0,
+    "chain_time_s": 0,
 }
 _SENSIBLE_CHAIN = _CHAIN | {
     "next_nonce": 1 << 70, "native_wei": 0, "tokens": 0, "free": 0, "locked": 0, "seat": 0, "active": True
@@ -191,12 +293,19 @@ _SENSIBLE_CHAIN = _CHAIN | {
         _CHAIN | {"escrow": "0x00"},
         _CHAIN | {"tokens_per_wei": 0},
         _CHAIN | {"min_stake": True},
+        _CHAIN | {"seat_count": 1 << 24},
         _CHAIN | {"chain_time_s": "now"},
         _CHAIN | {"parameter_sets": []},
         _CHAIN | {"parameter_sets": {"0": {"validators": 9}}},
         _SENSIBLE_CHAIN,
-        {"state": "nowhere", "updated": None, "vote_by": None, "yes": 0, "no": 0, "chain_time_s": 0},
-        {"state": "open", "updated": "0xzz", "vote_by": None, "yes": 0, "no": 0, "chain_time_s": 0},
+        _ENCOUNTER | {"state": "nowhere"},
+        _ENCOUNTER | {"updated": "0xzz"},
+        _ENCOUNTER | {"state": "reported"},
+        _ENCOUNTER | {"panel": [0]},
+        _ENCOUNTER | {"panel": "12"},
+        _ENCOUNTER | {"panel": list(range(1, 10))},
+        _ENCOUNTER | {"salts": ["0x" + "00" * 32]},
+        _ENCOUNTER | {"salts": {"0x": 1}},
         {"jobs": [None], "chain_time_s": 0},
         {"jobs": [{"encounter": "0x" + "0" * 64, "terms": {}}], "chain_time_s": 0},
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent_rig import NOW_S, Party, chain_view
+from agent_rig import ARCHITECTURE, NOW_S, SETTINGS, Party, account, chain_view
 from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, OPEN_BY, REPORT_BY
 
+from contracts.calls import CloseReporting, Finalise, decode
 from contracts.states import EncounterState
 from contracts.terms import commitment
+from device_agent.agent import Agent
+from device_agent.clock import SystemClock
 from device_agent.encounter import (
     Effect,
     Encounter,
@@ -26,6 +30,8 @@ from device_agent.encounter import (
     step_on_chain,
 )
 from device_agent.errors import GatewayRefused, LinkLost, PeerFault, WorkerDied
+from device_agent.health import Vitals
+from device_agent.identity import Identity
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.messages import Accept, Offer, Reveal, encode, parse
@@ -90,6 +96,7 @@ def test_duplicates_wrong_salts_and_idle_offers_change_nothing(journal: Journal,
     learner.gateway.views = [chain_view(EncounterState.OPEN)]
     lazy = OFFER.model_copy(update={"updated": PREVIOUS.hex()})
     wrong = Reveal(key=KEY.hex(), salt="00" * 32)
+    echoed = Reveal(key=KEY.hex(), salt=LEARNER_SALT.hex())
     bad = ACCEPT.model_copy(update={"neighbor": NEIGHBOR.lower()})
     learner.live(
         say(learner, bad),
@@ -99,9 +106,11 @@ def test_duplicates_wrong_salts_and_idle_offers_change_nothing(journal: Journal,
         say(learner, OFFER),
         say(learner, OFFER),
         say(learner, wrong),
+        say(learner, echoed),
         lambda: learner.conversation.deliver(PEER, b'{"kind": "\xff\\ud800'),
     )
-    assert len(learner.reasons("peer fault")) == 6
+    assert len(learner.reasons("peer fault")) == 7
+    assert learner.reasons("peer fault").count("the salt is not the one of the terms") == 2
     assert journal.live_encounters()[0].stage is Stage.OFFERED
     assert [type(parse(data)) for data in learner.link.sent] == [Reveal]
     assert [one.label for one in journal.undelivered()] == [f"check in:{KEY.hex()}"]
@@ -201,7 +210,7 @@ def test_the_own_model_survives_a_restart(journal: Journal) -> None:
 def test_what_closes_an_encounter_is_due_again_ever_more_rarely(
     begun: Begun, state: EncounterState, happening: Happening, effect: Effect, by_s: int
 ) -> None:
-    one = begun(Role.LEARNER, stage=Stage.STRANDED)
+    one = begun(Role.LEARNER, stage=Stage.STRANDED, peer_salt=NEIGHBOR_SALT)
     due_at_s, labels = [], []
     for now_s in range(by_s + 1, by_s + 500):
         seen = seen_on_chain(one, chain_view(state, chain_time_s=now_s), validators=3, grace_s=GRACE_S)
@@ -235,6 +244,62 @@ def test_counts_of_closings_survive_a_restart(journal: Journal, begun: Begun) ->
     one = dataclasses.replace(begun(Role.LEARNER, stage=Stage.STRANDED), closings=3, closing_at_s=77)
     journal.record(one)
     assert journal.encounter(KEY) == one
+
+
+def test_closing_and_paying_carry_what_the_contract_asks_for(journal: Journal, begun: Begun) -> None:
+    neighbor = party(journal, begun(Role.NEIGHBOR, stage=Stage.REPORTING, peer_salt=LEARNER_SALT, updated=UPDATED))
+    seats = {"judged": UPDATED, "panel": (4, 2)}
+
+    def look(happening: Happening, **learned: object) -> Callable[[], object]:
+        return lambda: neighbor.encounters.apply_on_chain(KEY, happening, now_s=NOW_S, grace_s=GRACE_S, **learned)
+
+    neighbor.live(
+        look(Happening.REPORT_OVERDUE),
+        look(Happening.VOTING_STARTED, **seats),
+        look(Happening.VOTED, **seats),
+    )
+    terms = begun(Role.NEIGHBOR).terms
+    closing, paying = (decode(one.data) for one in journal.undelivered())
+    assert closing == CloseReporting(terms=terms, learner_salt=LEARNER_SALT, neighbor_salt=NEIGHBOR_SALT)
+    assert paying == Finalise(terms=terms, updated=UPDATED, panel=(4, 2))
+
+
+@pytest.mark.parametrize(("rounds", "stage"), [(None, Stage.CHECKING_IN), ("1", Stage.OPEN)])
+def test_what_is_under_way_goes_on_while_a_device_gets_in_again(
+    journal: Journal, begun: Begun, rounds: str | None, stage: Stage
+) -> None:
+    if rounds is not None:
+        journal.set_fact("rounds of joining", rounds)
+    one = party(journal, begun(Role.LEARNER, stage=Stage.CHECKING_IN))
+    one.gateway.accounts = {NEIGHBOR: account(free=0, seat=0, native_wei=0)}
+    one.gateway.views = [chain_view(EncounterState.OPEN)]
+    agent = Agent(
+        radios=[],
+        link=one.link,  # type: ignore[arg-type]
+        adapter=one.adapter,
+        assessor=None,
+        gateway=one.gateway,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        journal=journal,
+        identity=Identity(b"\x02" * 32),
+        architecture=ARCHITECTURE,
+        initial=one.own.current,
+        settings=SETTINGS,
+        vitals=Vitals,
+        random_bytes=bytes,
+        observe=one.observe,
+    )
+
+    async def main() -> None:
+        running = asyncio.ensure_future(agent.run())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+    assert journal.live_encounters()[0].stage is stage
+    assert "wei are missing" in str(one.reasons("waiting"))
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------

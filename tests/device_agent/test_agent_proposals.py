@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agent_rig import ARCHITECTURE, FACTS, NOW_S, SETTINGS, Party, account
-from agent_values import LEARNER, NEIGHBOR, proposal
+from agent_values import LEARNER, NEIGHBOR, SEATS, proposal
 
 from device_agent.encounter import Effect, Role, Stage
 from device_agent.errors import PeerFault
@@ -96,6 +96,10 @@ def test_a_good_proposal_is_accepted_and_checked_in_for(journal: Journal) -> Non
         ({"reward": (1 << 96) - 1}, Refusal.STAKE),
         ({"tolerance_bps": 201}, Refusal.TERMS),
         ({"parameter_set": 1}, Refusal.TERMS),
+        ({"seats": SEATS - 1}, Refusal.TERMS),
+        ({"seats": SEATS + 1}, Refusal.TERMS),
+        ({"seats": 0}, Refusal.TERMS),
+        ({"nonce": 8}, Refusal.TERMS),
         ({"size_bytes": SETTINGS.max_model_bytes + 1}, Refusal.TERMS),
     ],
 )
@@ -108,21 +112,51 @@ def test_unacceptable_terms_are_declined_with_the_reason(
 
 
 def test_circumstances_are_reasons_too(journal: Journal) -> None:
-    hot, far, poor, broke, retired = (Rig(journal) for _ in range(5))
+    hot, far, poor, broke, retired, sealed = (Rig(journal) for _ in range(6))
     hot.vitals = Vitals(temperature_c=90)
     far.neighborhood.forget_silent(100)
-    poor.party.gateway.accounts = {LEARNER: account(free=0)}
-    broke.party.gateway.accounts = {NEIGHBOR: account(free=0)}
-    rules = dataclasses.replace(FACTS.parameter_sets[0], retired=True)
-    retired.party.gateway.facts = dataclasses.replace(FACTS, parameter_sets={0: rules})
-    found = [rig.answers((PEER, proposal(**GOOD)))[0] for rig in (hot, far, poor, broke, retired)]
+    needed = FACTS.min_stake + proposal().reward
+    poor.party.gateway.accounts = {LEARNER: account(free=needed - 1)}
+    broke.party.gateway.accounts = {NEIGHBOR: account(free=needed - 1)}
+    for rig, change in ((retired, {"retired": True}), (sealed, {"sealed_votes": True})):
+        rules = dataclasses.replace(FACTS.parameter_sets[0], **change)
+        rig.party.gateway.facts = dataclasses.replace(FACTS, parameter_sets={0: rules})
+    found = [rig.answers((PEER, proposal(**GOOD)))[0] for rig in (hot, far, poor, broke, retired, sealed)]
     assert [one.reason for one in found if isinstance(one, Decline)] == [
         Refusal.UNFIT,
         Refusal.CONTACT,
         Refusal.STAKE,
         Refusal.STAKE,
         Refusal.TERMS,
+        Refusal.TERMS,
     ]
+
+
+def test_the_least_stake_and_the_reward_are_enough_on_both_sides(journal: Journal) -> None:
+    rig = Rig(journal)
+    enough = account(free=FACTS.min_stake + proposal().reward)
+    rig.party.gateway.accounts = {LEARNER: enough, NEIGHBOR: enough}
+    (answer,) = rig.answers((PEER, proposal(**GOOD)))
+    assert isinstance(answer, Accept)
+
+
+def test_a_stale_count_of_seats_is_no_reason_to_decline(journal: Journal) -> None:
+    rig = Rig(journal)
+    rig.party.gateway.known = dataclasses.replace(FACTS, seat_count=SEATS - 1)
+    (answer,) = rig.answers((PEER, proposal(**GOOD)))
+    assert isinstance(answer, Accept)
+
+
+@pytest.mark.parametrize(("short", "proposed"), [(1, 0), (0, 1)])
+def test_a_learner_proposes_for_all_seats_and_only_with_stake_to_spare(
+    journal: Journal, short: int, proposed: int
+) -> None:
+    rig = Rig(journal)
+    rig.party.gateway.accounts = {NEIGHBOR: account(free=FACTS.min_stake + SETTINGS.reward - short)}
+    rig.party.live(lambda: asyncio.ensure_future(rig.proposals.seek()))
+    found = journal.live_encounters()
+    assert len(found) == proposed
+    assert all((one.proposal.seats, one.proposal.nonce) == (SEATS, 0) for one in found)
 
 
 def test_of_a_flood_one_is_accepted_and_a_bounded_number_considered(journal: Journal) -> None:

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from contracts import calls, terms
 from contracts.chain import ChainProfile
-from contracts.deploy import Deployment, deploy_local
+from contracts.deploy import Deployment, deploy_local, reader
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
 from gateway.app import create_app
@@ -121,7 +121,7 @@ class Rig:
         return sign(who, data, to=to or self.deployment.escrow, nonce=nonce, **changes)
 
     def buy(self, who: LocalAccount, *, nonce: int = 0, wei: int = STAKE // 1000) -> bytes:
-        return self.sign(who, calls.encode_buy(), nonce=nonce, to=self.deployment.token, value=wei)
+        return self.sign(who, calls.encode_buy(nonce), nonce=nonce, to=self.deployment.token, value=wei)
 
     def post(self, raw: bytes, client: FlaskClient | None = None) -> TestResponse:
         return (client or self.client).post("/v1/transactions", json={"raw": "0x" + raw.hex()})
@@ -180,8 +180,9 @@ class Rig:
             parameter_set=0,
             open_by=self.chain.time_s + 600,
             report_by=self.chain.time_s + 3_600,
-            learner_commitment=terms.commitment(SALTS[0]),
-            neighbor_commitment=terms.commitment(SALTS[1]),
+            salts=terms.both_salts(*map(terms.commitment, SALTS)),
+            seats=reader(self.chain.web3, self.deployment).seat_count(),
+            nonce=0,
         )
 
     def id(self, agreed: Terms) -> str:
@@ -198,4 +199,4 @@ class Rig:
 
 def reverting(rig: Rig) -> bytes:
     """A transaction that the contract refuses: nothing is staked."""
-    return rig.sign(ALICE, calls.encode_unbond(1), nonce=0)
+    return rig.sign(ALICE, calls.encode_unbond(1, 0), nonce=0)

@@ -179,7 +179,7 @@ def test_a_call_through_another_contract_is_in_the_index(rig: Rig) -> None:
     runtime = bytes.fromhex("366000600037" + "600060003660006000" + "73" + escrow + "5af100")
     creation = bytes.fromhex(f"60{len(runtime):02x}600c60003960{len(runtime):02x}6000f3") + runtime
     made = rig.chain.transact(to=None, data=creation, gas=500_000)
-    rig.chain.transact(to=made["contractAddress"], data=calls.encode_close_reporting(agreed))
+    rig.chain.transact(to=made["contractAddress"], data=calls.encode_close_reporting(agreed, *SALTS))
     rig.worker.confirm()
     view = rig.get(f"/v1/encounters/{rig.id(agreed)}")
     assert view["state"] == "reported"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import calls
 from contracts.settlement import DEFAULT_PARAMETERS
+from contracts.states import ActionKind, VoteReason
 from gateway.config import Limits
 from gateway.errors import Code, Refusal
 from gateway.policy import MAX_RAW_BYTES, CheckedTransaction, check
@@ -18,13 +19,26 @@ TOKEN, ESCROW, OTHER = (Account.from_key(bytes([n]) * 32).address for n in (11, 
 LIMITS = Limits()
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 STAKE = calls.encode_stake(5)
+WORD = bytes(range(32))
+SEAT = {"encounter": WORD, "updated": WORD, "panel": (4, 2), "position": 1}
+SIGNED = {"r": WORD, "vs": WORD}
 CALLS = [
     (calls.encode_stake(5), ESCROW),
     (calls.encode_withdraw(), ESCROW),
     (calls.encode_register_validator(), ESCROW),
     (calls.encode_burn_fines(), ESCROW),
+    (calls.encode(calls.StakeWithPermit(amount=5, nonce=1, deadline=9, v=27, r=WORD, s=WORD)), ESCROW),
+    (calls.encode(calls.Dismiss(validator=OTHER)), ESCROW),
+    (calls.encode(calls.Vote(**SEAT, valid=True, reason=VoteReason.ACCURACY)), ESCROW),
+    (calls.encode(calls.Seal(**SEAT, commitment=WORD)), ESCROW),
+    (
+        calls.encode(
+            calls.RevealVote(encounter=WORD, position=1, voter=OTHER, valid=True, reason=VoteReason.ACCURACY, salt=WORD)
+        ),
+        ESCROW,
+    ),
     (calls.encode_buy(), TOKEN),
-    (calls.encode_sell(5), TOKEN),
+    (calls.encode_sell(5, 0), TOKEN),
     (calls.encode_approve(ESCROW, 5), TOKEN),
 ]
 
@@ -82,7 +96,7 @@ def test_buying_sends_value_along() -> None:
         (stake(data=b""), Code.MALFORMED_TRANSACTION, "at least 4 bytes"),
         (stake(data=STAKE + b"\0"), Code.MALFORMED_TRANSACTION, "canonical"),
         (
-            stake(data=calls.encode_add_parameter_set(DEFAULT_PARAMETERS)),
+            stake(data=calls.encode_add_parameter_set(1, DEFAULT_PARAMETERS)),
             Code.UNKNOWN_CALL,
             "addParameterSet is for the contracts' owner",
         ),
@@ -120,6 +134,22 @@ def test_anything_else_is_refused_and_told_why(raw: bytes, code: Code, says: str
     assert says in error.message
     assert error.status == (400 if code in (Code.MALFORMED_TRANSACTION, Code.BAD_SIGNATURE) else 422)
     assert not error.retry
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        calls.Batch(calls=(STAKE,)),
+        calls.Permit(owner=OTHER, amount=5, deadline=9, v=27, r=WORD, s=WORD),
+        calls.VoteSigned(**SEAT, valid=True, reason=VoteReason.ACCURACY, **SIGNED),
+        calls.SealSigned(**SEAT, commitment=WORD, **SIGNED),
+        calls.Act(action=calls.Action(account=OTHER, kind=ActionKind.STAKE, amount=5, nonce=1, deadline=9), **SIGNED),
+    ],
+)
+def test_the_signed_door_is_not_relayed(call: calls.Call) -> None:
+    error = refused(stake(data=calls.encode(call)))
+    assert error.code is Code.UNKNOWN_CALL
+    assert f"no device has to send {calls.function_name(call)}" in error.message
 
 
 def test_a_legacy_transaction_is_refused_by_its_type() -> None:

@@ -85,7 +85,12 @@ def test_the_lowest_free_nonce(store: Store) -> None:
 def test_a_rewind_forgets_blocks_and_keeps_the_rest(store: Store) -> None:
     for number in range(5):
         store.consume(
-            Block(number=number, hash=f"0x{number}", time_s=number), mined=[], events=[], terms={}, final_block=0
+            Block(number=number, hash=f"0x{number}", time_s=number),
+            mined=[],
+            events=[],
+            terms={},
+            salts={},
+            final_block=0,
         )
     store.rewind(2)
     assert store.head() == Block(number=2, hash="0x2", time_s=2)

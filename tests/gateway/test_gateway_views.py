@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from contracts import calls
 from contracts.deploy import reader
+from contracts.panel import record
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState, VoteReason
 from contracts.terms import Terms, terms_to_json
+from gateway.store import Block, NewEvent
 from gateway.views import EventRow, encounter_view, job_view
 
 OTHER_DIGEST = bytes([9]) * 32
@@ -59,7 +61,19 @@ def jobs(rig: Rig, who) -> list[dict[str, Any]]:
 
 def vote(rig: Rig, agreed: Terms, position: int, *, valid: bool = True) -> None:
     encounter = bytes.fromhex(rig.id(agreed)[2:])
-    rig.done(panel(rig, agreed)[position], calls.encode_vote(encounter, UPDATED, position, valid, VoteReason.ACCURACY))
+    call = calls.Vote(
+        encounter=encounter,
+        updated=UPDATED,
+        panel=tuple(view(rig, agreed)["panel"]),
+        position=position,
+        valid=valid,
+        reason=VoteReason.ACCURACY,
+    )
+    rig.done(panel(rig, agreed)[position], calls.encode(call))
+
+
+def finalise(rig: Rig, agreed: Terms) -> None:
+    rig.done(ALICE, calls.encode_finalise(agreed, UPDATED, tuple(view(rig, agreed)["panel"])))
 
 
 def test_an_unknown_encounter_is_in_no_state(rig: Rig) -> None:
@@ -77,7 +91,9 @@ def test_half_a_check_in_names_its_side(field: Rig, first: int) -> None:
     assert shown["checked_in"] == [sides[first].address]
     assert shown["terms"] == terms_to_json(agreed)
     field.done(sides[1 - first], calls.encode_check_in(agreed))
-    assert view(field, agreed)["state"] == "open"
+    shown = view(field, agreed)
+    assert shown["state"] == "open"
+    assert shown["checked_in"] == [sides[first].address, sides[1 - first].address]
 
 
 def test_a_report_of_the_neighbor_voids_the_learners(field: Rig) -> None:
@@ -105,8 +121,11 @@ def test_the_view_agrees_with_the_contract_all_the_way(field: Rig) -> None:
         shown, truth = view(field, agreed), read.encounter(encounter)
         assert EncounterState[shown["state"].upper()] is truth.state
         assert shown["yes"] + shown["no"] == (truth.votes if not truth.state.final else 3)
-        if not truth.state.final and shown["updated"]:
-            assert shown["updated"] == "0x" + truth.updated.hex()
+        if truth.state is EncounterState.REPORTED:
+            updated = bytes.fromhex(shown["updated"][2:])
+            assert truth.record == record(updated, shown["panel"])
+        elif not truth.state.final and shown["updated"]:
+            assert shown["updated"] == "0x" + truth.record.hex()
 
     check()
     for who in (ALICE, BOB):
@@ -118,7 +137,7 @@ def test_the_view_agrees_with_the_contract_all_the_way(field: Rig) -> None:
     for position, valid in enumerate([True, False, True]):
         vote(field, agreed, position, valid=valid)
         check()
-    field.done(ALICE, calls.encode_finalise(agreed))
+    finalise(field, agreed)
     check()
     shown = view(field, agreed)
     assert (shown["yes"], shown["no"], shown["burned"]) == (2, 1, shown["burned"])
@@ -143,6 +162,7 @@ def test_primary_seats_vote_at_once_and_standby_later(field: Rig) -> None:
         assert job["opens_at_s"] == since + waits * RULES.standby_delay_s
         assert job["terms"] == terms_to_json(agreed)
         assert job["updated"] == "0x" + UPDATED.hex()
+        assert job["panel"] == view(field, agreed)["panel"]
     assert jobs(field, ALICE) == []
     # The contract agrees on when a standby seat may vote.
     standby = RULES.validators
@@ -177,7 +197,7 @@ def test_there_is_no_job_after_settlement(field: Rig) -> None:
     agreed = voting(field)
     who = panel(field, agreed)[3]
     field.mine(view(field, agreed)["vote_by"] + 1)
-    field.done(ALICE, calls.encode_finalise(agreed))
+    finalise(field, agreed)
     assert field.store.open_votings(at_s=0) == []
     assert jobs(field, who) == []
 
@@ -189,6 +209,7 @@ REPORTED = {
     "updated": "0x",
     "panel": [4, 2, 7, 5],
     "votes": [],
+    "sealed": [],
     "yes": 0,
     "no": 0,
     "vote_by": 1_000,
@@ -200,8 +221,9 @@ REPORTED = {
 def test_a_job_is_shown_exactly_while_the_contract_would_take_it(
     seat: int, yes: int, no: int, validators: int, now: int
 ) -> None:
+    votes = [{"voter": f"0x{number}", "valid": number < yes} for number in range(yes + no)]
     job = job_view(
-        REPORTED | {"yes": yes, "no": no},
+        REPORTED | {"yes": yes, "no": no, "votes": votes},
         validator="0xme",
         seat=seat,
         validators=validators,
@@ -210,6 +232,48 @@ def test_a_job_is_shown_exactly_while_the_contract_would_take_it(
     )
     open_to_me = seat in REPORTED["panel"] and yes + no < validators and now < 1_000
     assert (job is not None) == open_to_me
+
+
+def test_a_seat_that_is_lost_has_no_jobs_and_the_next_one_has(field: Rig) -> None:
+    who = VALIDATORS[0]
+    rows = [
+        ("SeatVacated", {"validator": who.address, "seat": 1}),
+        ("ValidatorRegistered", {"validator": who.address, "seat": 9}),
+    ]
+    agreed = voting(field)
+    assert len(jobs(field, who)) == 1
+    head = field.store.head()
+    for number, (name, args) in enumerate(rows, start=1):
+        event = NewEvent(
+            transaction="0x", function="finalise", gas=1, name=name, encounter=None, account=who.address, args=args
+        )
+        block = Block(number=head.number + number, hash=f"0x{number}", time_s=head.time_s)
+        field.store.consume(block, mined=[], events=[event], terms={}, salts={}, final_block=0)
+        assert jobs(field, who) == []  # the panel has the seat that is lost
+    assert len(jobs(field, VALIDATORS[1])) == 1
+    assert view(field, agreed)["panel"].count(1) == 1
+
+
+def test_a_sealed_vote_is_a_vote_before_it_is_opened() -> None:
+    asked = {"seat": 4, "validators": 3, "standby_delay_s": 1, "chain_time_s": 0}
+    sealed = REPORTED | {"sealed": ["0xa", "0xb"], "votes": [{"voter": "0xa", "valid": True}], "yes": 1}
+    assert job_view(sealed, validator="0xb", **asked) is None
+    assert job_view(sealed, validator="0xc", **asked) is not None
+    assert job_view(sealed | {"sealed": ["0xa", "0xb", "0xd"]}, validator="0xc", **asked) is None
+
+
+def test_salts_are_shown_once_a_report_reveals_them_also_one_that_came_to_nothing(field: Rig) -> None:
+    agreed = field.terms()
+    for who in (ALICE, BOB):
+        field.done(who, calls.encode_check_in(agreed))
+    field.accepted(field.sign(BOB, calls.encode_report(agreed, UPDATED, SALTS[1], SALTS[0]), nonce=field.nonce(BOB)))
+    field.step()
+    assert view(field, agreed)["salts"] is None  # in the wrong order they are not those of the terms
+    report(field, agreed, BOB)
+    assert view(field, agreed)["salts"] == ["0x" + salt.hex() for salt in SALTS]
+    field.worker.confirm()
+    report(field, agreed, ALICE)
+    assert view(field, agreed)["salts"] == ["0x" + salt.hex() for salt in SALTS]
 
 
 def test_without_terms_there_is_nothing_to_judge() -> None:

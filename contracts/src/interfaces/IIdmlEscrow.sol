@@ -14,6 +14,13 @@ import {IIdmlToken} from "./IIdmlToken.sol";
 /// and Expired from a half check-in after openBy, and from Open or LearnerReported after reportBy. Every function accepts exactly
 /// one situation, so that a transaction executed twice has one effect: the second execution reverts.
 ///
+/// Two doors lead through every step. Direct: each device sends its own transactions (checkIn, report, vote, finalise). Signed: the
+/// devices sign EIP-712 messages and anyone sends them, many at once with `batch`: `openSigned` takes both check-ins, and `settle` takes
+/// report, votes and payment together, if the first V seats of the panel have all voted. Whatever does not fit that (an absent
+/// validator, a silent Learner, sealed votes) goes step by step: reportSigned, voteSigned or sealSigned, finalise. Terms with nonce 0
+/// are for the direct door; with another nonce for the signed one, whose encounters are a word in a lane of
+/// the Learner's until a step needs more.
+///
 /// A deadline is the last second at which the step is still taken; exits open one second later.
 ///
 /// Rounding: what is paid out rounds down, what is taken rounds up, and the difference is burned.
@@ -43,6 +50,29 @@ interface IIdmlEscrow {
         UpdatedMalformed
     }
 
+    /// @notice What an account asks for by signature.
+    enum ActionKind {
+        Stake,
+        Unbond,
+        Withdraw,
+        Register,
+        Leave
+    }
+
+    /// @notice A signed step of an account, which anyone may send. EIP-712 type "Action".
+    /// @param account who signs
+    /// @param kind see ActionKind
+    /// @param amount token base units, for Stake and Unbond
+    /// @param nonce any number this account has not used yet for a step of its own
+    /// @param deadline until when it may be sent
+    struct Action {
+        address account;
+        uint8 kind;
+        uint96 amount;
+        uint32 nonce;
+        uint40 deadline;
+    }
+
     /// @notice What both sides agree on. The encounter id is the EIP-712 hash of it.
     /// @param learner who benefits and pays
     /// @param neighbor who works
@@ -54,8 +84,10 @@ interface IIdmlEscrow {
     /// @param parameterSet number of the rules that apply
     /// @param openBy until when the second side may check in
     /// @param reportBy until when results may be reported
-    /// @param learnerCommitment keccak256 of the Learner's 32-byte salt
-    /// @param neighborCommitment keccak256 of the Neighbor's 32-byte salt
+    /// @param salts keccak256 of two words: the keccak256 of the Learner's 32-byte salt, and that of the Neighbor's
+    /// @param seats validator seats that take part in the draw, 1 to seats: seatCount when the terms were made
+    /// @param nonce 0 for the direct door; else its low three bits name one of the Learner's eight lanes, each of which takes one
+    /// encounter at a time and only growing nonces
     struct Terms {
         address learner;
         address neighbor;
@@ -67,8 +99,9 @@ interface IIdmlEscrow {
         uint16 parameterSet;
         uint40 openBy;
         uint40 reportBy;
-        bytes32 learnerCommitment;
-        bytes32 neighborCommitment;
+        bytes32 salts;
+        uint24 seats;
+        uint32 nonce;
     }
 
     /// @notice A set of rules. Append-only; encounters name one by number, so it never changes under them.
@@ -77,7 +110,8 @@ interface IIdmlEscrow {
     /// @param qBps q, the share of a Neighbor's fine that goes to the validators who voted no
     /// @param bondBps a voter's bond as a share of the reward: p_v to 1
     /// @param standbyDelay each further standby seat may vote this much later
-    /// @param voteTime from the start of voting to its end
+    /// @param voteTime from the start of voting to its end; in sealed voting also the time for opening the votes
+    /// @param sealedVotes votes are sealed first and opened when no more can come
     /// @param retired no new encounters
     struct ParameterSet {
         uint8 validators;
@@ -86,43 +120,45 @@ interface IIdmlEscrow {
         uint16 bondBps;
         uint32 standbyDelay;
         uint32 voteTime;
+        bool sealedVotes;
         bool retired;
     }
 
     /// @notice A participant's balances and seat.
     /// @param free usable at once
     /// @param locked behind encounters and votes
-    /// @param seat validator seat from 1; 0 = never registered
-    /// @param active registered as validator now
+    /// @param seat validator seat from 1; 0 = none
+    /// @param leavingAt when it announced that it leaves its seat; 0 = it stays
     /// @param unbonding on its way out
     /// @param releaseAt when unbonding ends
     struct AccountView {
         uint96 free;
         uint96 locked;
         uint24 seat;
-        bool active;
+        uint40 leavingAt;
         uint96 unbonding;
         uint40 releaseAt;
     }
 
-    /// @notice Where an encounter stands.
+    /// @notice Where an encounter stands that is in storage.
     /// @param state see State
     /// @param reward from its terms
     /// @param deadline openBy, reportBy or the end of voting, whichever comes next
-    /// @param seatCount validator seats at the first check-in: these take part in the draw
     /// @param parameterSet from its terms
     /// @param voted bit per panel position: has voted
     /// @param yes bit per panel position: voted valid
-    /// @param updated SHA-256 of the updated snapshot, once reported; zero after settlement
+    /// @param sealed_ bit per panel position: has sealed its vote
+    /// @param record SHA-256 of the updated snapshot, once reported; keccak256(abi.encode(it, panel)) from the start of voting; zero
+    /// after settlement
     struct EncounterView {
         State state;
         uint96 reward;
         uint40 deadline;
-        uint24 seatCount;
         uint16 parameterSet;
         uint8 voted;
         uint8 yes;
-        bytes32 updated;
+        uint8 sealed_;
+        bytes32 record;
     }
 
     /// @notice Tokens entered; free is the balance afterwards.
@@ -132,26 +168,46 @@ interface IIdmlEscrow {
     /// @notice Tokens left.
     event Withdrawn(address indexed account, uint96 amount);
     event ValidatorRegistered(address indexed validator, uint24 seat);
+    /// @notice It will leave; it is still drawn for one unbonding period.
     event ValidatorLeft(address indexed validator, uint24 seat);
-    /// @notice One side locked its amount.
+    /// @notice The seat is empty for good: its holder left, or lost its stake.
+    event SeatVacated(address indexed validator, uint24 seat);
+    /// @notice A call of a batch was not done; reason is its revert data.
+    event Skipped(uint256 indexed index, bytes reason);
+    /// @notice The first side locked its amount.
     event CheckedIn(bytes32 indexed encounter, address indexed by);
     /// @notice Both sides are in: learning may start.
-    event Opened(bytes32 indexed encounter, address indexed learner, address indexed neighbor);
+    event Opened(bytes32 indexed encounter);
+    /// @notice One side reported and the other has not yet.
     event Reported(bytes32 indexed encounter, address indexed by, bytes32 updated);
     /// @notice The Learner's report is void: the Neighbor reported another digest.
     event ReportVoided(bytes32 indexed encounter, bytes32 updated);
     /// @notice Votes are taken until voteBy. panel: seats of 24 bits each, position 0 in the lowest bits.
     event VotingStarted(bytes32 indexed encounter, bytes32 updated, uint192 panel, uint40 voteBy);
     event VoteCast(bytes32 indexed encounter, address indexed voter, bool valid, uint8 reason);
+    event VoteSealed(bytes32 indexed encounter, address indexed voter, bytes32 commitment);
     /// @notice Paid; burned is what this encounter added to the pending fines.
     event Settled(bytes32 indexed encounter, uint8 yes, uint8 no, uint96 burned);
     /// @notice All locks returned; state is the one it left.
-    event Expired(bytes32 indexed encounter, uint8 state);
+    event Expired(bytes32 indexed encounter, State state);
     event ParameterSetAdded(uint16 indexed number, ParameterSet parameters);
     event ParameterSetRetired(uint16 indexed number);
     event FinesBurned(uint256 amount);
 
-    error WrongState(bytes32 encounter, uint8 state);
+    error WrongState(bytes32 encounter, State state);
+    error NotOpen(bytes32 encounter);
+    error LaneBusy(address learner, uint32 nonce);
+    error NonceUsed(address account, uint32 nonce);
+    error WrongDoor(uint32 nonce);
+    error BadSignature(bytes32 digest);
+    error WrongSigner(address expected, address signer);
+    error EvidenceLength(uint256 length, uint256 expected);
+    error VotesAreSealed(bytes32 encounter);
+    error VotesAreOpen(bytes32 encounter);
+    error NotSealed(bytes32 encounter, uint8 position);
+    error SealMismatch(bytes32 encounter, uint8 position);
+    error NotLeaving(address account);
+    error PermitFailed(address owner, bytes reason);
     error NotParty(bytes32 encounter, address caller);
     error SameParty(address party);
     error DeadlineOrder(uint40 openBy, uint40 reportBy);
@@ -162,7 +218,7 @@ interface IIdmlEscrow {
     error RetiredParameterSet(uint16 number);
     error BelowMinStake(uint96 free, uint96 minStake);
     error InsufficientFree(uint96 free, uint256 needed);
-    error SaltMismatch(bytes32 commitment, bytes32 salt);
+    error SaltMismatch(bytes32 committed, bytes32 given);
     error DigestMismatch(bytes32 reported, bytes32 given);
     error NotOnPanel(bytes32 encounter, uint8 position, address caller);
     error AlreadyVoted(bytes32 encounter, uint8 position);
@@ -178,37 +234,104 @@ interface IIdmlEscrow {
     error ParameterOutOfRange(bytes32 name, uint256 value);
     error NothingToBurn();
 
-    /// @notice Move approved tokens into the caller's free balance.
-    function stake(uint96 amount) external;
+    /// @notice Do many calls of this contract in one transaction. One that fails is skipped; an event says why.
+    /// @param calls calldata of functions of this contract
+    function batch(bytes[] calldata calls) external;
 
-    /// @notice Take free tokens out: they unbond first. Unbonding again restarts the time for the whole.
-    function unbond(uint96 amount) external;
+    /// @notice Move approved tokens into the caller's free balance.
+    /// @param nonce any number this account has not used yet for a step of its own
+    function stake(uint96 amount, uint32 nonce) external;
+
+    /// @notice The same with an ERC-2612 permit for this amount. A permit that somebody else sent first does no harm.
+    function stakeWithPermit(uint96 amount, uint32 nonce, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Hand a permit for this contract to the token, unless the allowance is there already.
+    function permit(address owner, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Take free tokens out: they unbond first, and can be fined until they are withdrawn. Unbonding again restarts the time for
+    /// the whole. A validator that stays keeps minStake.
+    function unbond(uint96 amount, uint32 nonce) external;
 
     /// @notice Transfer all that has finished unbonding to the caller.
     function withdraw() external;
 
-    /// @notice Take a validator seat; needs free >= minStake. A validator that comes back takes its old seat.
+    /// @notice Take a validator seat; needs free >= minStake. While it is leaving, it takes its announcement back.
     function registerValidator() external;
 
-    /// @notice Stop being drawn. Panels already drawn are not affected.
+    /// @notice Announce that the caller leaves its seat: it is drawn for one more unbonding period.
     function leaveValidator() external;
 
-    /// @notice Lock the caller's side of an encounter (both lock the reward); the second side opens it. Needs free >= minStake.
+    /// @notice Empty the seat of a validator that announced leaving an unbonding period ago. Anyone may call.
+    function dismiss(address validator) external;
+
+    /// @notice Do what an account has signed. Anyone may call.
+    function act(Action calldata action, bytes32 r, bytes32 vs) external;
+
+    /// @notice Lock the caller's side of an encounter (both lock the reward; minStake has to stay free); the second side opens it.
     /// @return encounter its id
     function checkIn(Terms calldata terms) external returns (bytes32 encounter);
 
-    /// @notice Report the updated model and reveal both salts. The first report draws the panel. Equal digests start the voting;
-    /// the Learner cannot report another digest than the Neighbor's; the Neighbor's voids an earlier, different one of the Learner.
+    /// @notice Both check-ins at once, by signature of the terms. Anyone may call.
+    /// @return encounter its id
+    function openSigned(Terms calldata terms, bytes32 learnerR, bytes32 learnerVS, bytes32 neighborR, bytes32 neighborVS)
+        external
+        returns (bytes32 encounter);
+
+    /// @notice Report the updated model and reveal both salts. Equal digests draw the panel and start the voting; the Learner cannot
+    /// report another digest than the Neighbor's; the Neighbor's voids an earlier, different one of the Learner.
     function report(Terms calldata terms, bytes32 updated, bytes32 learnerSalt, bytes32 neighborSalt) external;
 
+    /// @notice Start the voting on a report that both have signed, or the Neighbor alone once reportBy is over, until voteTime after
+    /// reportBy. For encounters that were opened by signatures. Anyone may call.
+    /// @param signatures the Learner's and the Neighbor's of Report, r and vs (EIP-2098) of each; zeros for a missing Learner
+    function reportSigned(
+        Terms calldata terms,
+        bytes32 updated,
+        bytes32 learnerSalt,
+        bytes32 neighborSalt,
+        bytes calldata signatures
+    ) external;
+
     /// @notice Start the voting on the Neighbor's report alone, after reportBy. Anyone may call.
-    function closeReporting(Terms calldata terms) external;
+    function closeReporting(Terms calldata terms, bytes32 learnerSalt, bytes32 neighborSalt) external;
 
     /// @notice Vote for a position of the panel; locks the bond. Position j >= V stands by and may vote (j - V + 1) * standbyDelay
     /// after the start of voting. The first V votes decide.
     /// @param updated the digest that was judged
+    /// @param panel as VotingStarted gave it
     /// @param reason see Reason
-    function vote(bytes32 encounter, bytes32 updated, uint8 position, bool valid, uint8 reason) external;
+    function vote(bytes32 encounter, bytes32 updated, uint192 panel, uint8 position, bool valid, uint8 reason) external;
+
+    /// @notice The same by signature of Vote. Anyone may call.
+    function voteSigned(
+        bytes32 encounter,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        bool valid,
+        uint8 reason,
+        bytes32 r,
+        bytes32 vs
+    ) external;
+
+    /// @notice Seal a vote: the rules of `vote`, but nobody sees it yet.
+    /// @param commitment keccak256(abi.encode(encounter, voter, valid, reason, salt)) with a random 32-byte salt
+    function seal(bytes32 encounter, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment) external;
+
+    /// @notice The same by signature of Seal. Anyone may call.
+    function sealSigned(
+        bytes32 encounter,
+        bytes32 updated,
+        uint192 panel,
+        uint8 position,
+        bytes32 commitment,
+        bytes32 r,
+        bytes32 vs
+    ) external;
+
+    /// @notice Open a sealed vote, once V are sealed or the time for sealing is over, until voteTime after that. Anyone who knows the salt
+    /// may call. A vote that is never opened does not count, and its bond is burned.
+    function reveal(bytes32 encounter, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external;
 
     /// @notice Pay, once V votes (or the whole panel, if smaller) are in or the time is over. Anyone may call.
     ///
@@ -218,16 +341,31 @@ interface IIdmlEscrow {
     ///     3: t > f > 0                        + p_n r t/n       + p_v r/t   - bond      p_n r f/n
     ///     4: f > t > 0                        - r f/n           - bond      + q r/n     r
     ///     5: t = f, also no votes             0                 0           0           r
-    function finalise(Terms calldata terms) external;
+    function finalise(Terms calldata terms, bytes32 updated, uint192 panel) external;
 
-    /// @notice Return all locks of an encounter that missed openBy or reportBy. Anyone may call.
+    /// @notice Report, votes and payment of an encounter that was opened by signatures, in one step, until voteTime after reportBy: for
+    /// panels whose first V seats (or all, if fewer) have voted, so that whoever sends it has no choice of votes. A bond is taken only
+    /// from who loses it, out of its free and then its unbonding balance. Anyone may call.
+    /// @param evidence r and vs of Report, signed by the side that the verdict costs: the Learner for valid (the Neighbor, once reportBy
+    /// is over), the Neighbor for invalid; then per seat in order: a byte valid | reason << 1, r and vs of Vote
+    function settle(
+        Terms calldata terms,
+        bytes32 updated,
+        bytes32 learnerSalt,
+        bytes32 neighborSalt,
+        bytes calldata evidence
+    ) external;
+
+    /// @notice Return all locks of an encounter that missed openBy or reportBy (opened by signatures: voteTime after reportBy). Anyone
+    /// may call.
     function expire(Terms calldata terms) external;
 
     /// @notice Destroy the pending fines at the token. Anyone may call.
     function burnFines() external;
 
-    /// @notice Append a parameter set (retired must be false). Owner only; maxLife + voteTime must fit the unbonding period.
-    function addParameterSet(ParameterSet calldata parameters) external returns (uint16 number);
+    /// @notice Append a parameter set (retired must be false). Owner only; maxLife + 3 voteTime must fit the unbonding period.
+    /// @param number parameterSetCount; at most 232 sets
+    function addParameterSet(uint16 number, ParameterSet calldata parameters) external;
 
     /// @notice Take no new encounters under a parameter set. Owner only.
     function retireParameterSet(uint16 number) external;
@@ -250,8 +388,12 @@ interface IIdmlEscrow {
 
     function encounter(bytes32 id) external view returns (EncounterView memory);
 
-    /// @notice Drawn seats by position; empty before the first report and after settlement.
-    function panel(bytes32 id) external view returns (uint24[] memory);
+    /// @notice Whether an account has used a nonce for a step of its own (stake, unbond, act).
+    function isUsed(address who, uint32 nonce) external view returns (bool);
+
+    /// @notice A lane of a Learner's: the nonce it saw last in the low 32 bits and the rest of that encounter's id; and whether that
+    /// encounter is still open.
+    function lane(address learner, uint8 number) external view returns (bytes32 word, bool busy);
 
     function parameterSet(uint16 number) external view returns (ParameterSet memory);
 
@@ -260,11 +402,11 @@ interface IIdmlEscrow {
     /// @notice Seats ever taken; they are numbered from 1.
     function seatCount() external view returns (uint256);
 
-    /// @notice Who holds a seat; zero for none.
+    /// @notice Who holds or held a seat; zero for none.
     function seatOwner(uint24 seat) external view returns (address);
 
-    /// @notice Whether a seat is active and has at least minStake free.
-    function isEligible(uint24 seat) external view returns (bool);
+    /// @notice Whether somebody holds a seat.
+    function isTaken(uint24 seat) external view returns (bool);
 
     /// @notice The EIP-712 hash of the terms (domain: name "iDML", version "1", this chain, this contract).
     function encounterId(Terms calldata terms) external view returns (bytes32);

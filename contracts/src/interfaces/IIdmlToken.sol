@@ -16,6 +16,8 @@ interface IIdmlToken is IERC20 {
     error NotRedeemable(uint256 amount, uint256 rate);
     /// @notice Balances must fit the escrow's packed fields.
     error SupplyExceeded(uint256 supply, uint256 maximum);
+    /// @notice This exchange was done: every nonce of an account serves once, so that a transaction executed twice has one effect.
+    error NonceUsed(address account, uint32 nonce);
     /// @notice Nothing to exchange.
     error ZeroAmount();
 
@@ -26,13 +28,18 @@ interface IIdmlToken is IERC20 {
     function MAX_SUPPLY() external view returns (uint256);
 
     /// @notice Exchange the native coin sent along for tokens.
-    function buy() external payable returns (uint256 amount);
+    /// @param nonce any number this account has not used yet, for a purchase or a sale
+    function buy(uint32 nonce) external payable returns (uint256 amount);
 
     /// @notice Exchange tokens for native coin.
     /// @param amount token base units, a multiple of RATE
-    function sell(uint256 amount) external returns (uint256 value);
+    /// @param nonce any number this account has not used yet, for a purchase or a sale
+    function sell(uint256 amount, uint32 nonce) external returns (uint256 value);
 
     /// @notice Destroy own tokens; their native coin stays in the contract for good.
     /// @param amount token base units
     function burn(uint256 amount) external;
+
+    /// @notice Whether an account has used a nonce.
+    function isUsed(address account, uint32 nonce) external view returns (bool);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {IIdmlEscrow} from "../interfaces/IIdmlEscrow.sol";
+import {Slots} from "./Slots.sol";
 
 /// @title The pay table
 /// @notice Mirrors contracts/settlement.py line by line. One rule for every division: what is paid out rounds down, what is
@@ -27,8 +27,9 @@ library Settlement {
     }
 
     /// @notice The amounts of cases 1 to 5.
+    /// @param rules a parameter set in one word, see Slots
     /// @dev unchecked: every product is below 2^96 * 2^14 * 2^8, every divisor is positive
-    function settle(uint96 reward_, uint256 yes_, uint256 no_, IIdmlEscrow.ParameterSet memory parameters)
+    function settle(uint96 reward_, uint256 yes_, uint256 no_, uint256 rules)
         internal
         pure
         returns (Payoff memory pay)
@@ -38,10 +39,10 @@ library Settlement {
             int256 yes = int256(yes_);
             int256 no = int256(no_);
             int256 votes = yes + no;
-            int256 pn = int256(uint256(parameters.pnBps));
+            int256 pn = int256(Slots.pnBps(rules));
             int256 pv = BPS - pn;
-            int256 q = int256(uint256(parameters.qBps));
-            int256 lost = int256(uint256(bond(reward_, parameters.bondBps)));
+            int256 q = int256(Slots.qBps(rules));
+            int256 lost = int256(uint256(bond(reward_, Slots.bondBps(rules))));
             if (yes == no) {
                 pay.number = 5;
                 pay.learnerRefund = reward;

@@ -15,13 +15,15 @@ export OMP_NUM_THREADS := 1
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
-.PHONY: demo test data toolchain lint types check bench constraints clean help
+.PHONY: demo test data toolchain lint types check slither mutants bench constraints clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
 	@echo 'make check   lint and types'
+	@echo 'make slither analyse the contracts'
+	@echo 'make mutants do the tests find seeded faults in the contracts?'
 	@echo 'make bench   measure; prints a table and writes bench.json'
 	@echo 'make clean   remove what was built (not runs/, not the datasets)'
 
@@ -40,6 +42,19 @@ lint: $(VENV)/ready-dev
 
 types: $(VENV)/ready-dev
 	$(BIN)/mypy
+
+# Its packages want other versions than ours: it has an environment of its own.
+slither: $(VENV)-slither/ready toolchain
+	@$(BIN)/idml-contracts slither --slither $(CURDIR)/$(VENV)-slither/bin/slither
+
+$(VENV)-slither/ready: Makefile | $(VENV)/pip
+	@$(PYTHON) -m venv $(VENV)-slither
+	@$(VENV)-slither/bin/python -m pip --disable-pip-version-check install --quiet slither-analyzer==0.11.6 crytic-compile==0.4.2
+	@touch $@
+
+# Seeded faults in the contracts, each of which some test has to find: half an hour or more.
+mutants: $(VENV)/ready-dev toolchain
+	@$(BIN)/python tests/contracts/mutants.py $(MUTANTS)
 
 bench: $(VENV)/ready-dev data toolchain
 	$(BIN)/python tests/bench/bench.py --out bench.json $(BENCH_ARGS)
@@ -74,4 +89,4 @@ constraints: $(VENV)/ready-dev
 	@$(PIP) freeze --exclude-editable | grep -viE '^(torch|torchvision|idml|nvidia|cuda|triton)' >> constraints.txt
 
 clean:
-	rm -rf $(VENV) *.egg-info build dist bench.json contracts/toolchain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-slither *.egg-info build dist bench.json contracts/toolchain/node_modules contracts/toolchain/forge .pytest_cache .mypy_cache .ruff_cache .hypothesis

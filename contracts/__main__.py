@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contracts import solidity
 from contracts.audit import Assumptions
 from contracts.chain import PROFILES, ChainProfile, profile_for
 from contracts.errors import ChainUnreachable, ContractsError, KeyMissing
@@ -91,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspecting.add_argument("encounter", nargs="?", type=_encounter, metavar="ENCOUNTER", help="its 32-byte id")
     inspecting.set_defaults(run=_inspect)
+    slithering = commands.add_parser("slither", allow_abbrev=False, help="analyse the sources with slither")
+    slithering.add_argument(
+        "--slither", default="slither", metavar="PROGRAM", help="where slither is (default: on the path)"
+    )
+    slithering.set_defaults(run=lambda arguments: solidity.run_slither(arguments.slither))
     _add_gas(commands.add_parser("gas", allow_abbrev=False, help="what an encounter costs in gas, POL and USD"))
     _add_audit(commands.add_parser("audit", allow_abbrev=False, help="is honest play the best response?"))
     return parser

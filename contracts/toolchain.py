@@ -26,7 +26,8 @@ MODULES: Final = FOLDER / "node_modules"
 _OLDEST_NODE = 20
 _STAMP = MODULES / ".idml-lock"
 _SOLC = MODULES / ".bin" / "idml-solc"
-ANVIL_VERSION: Final = "1.7.1"
+FOUNDRY_VERSION: Final = "1.7.1"
+_FOUNDRY: Final = ("anvil", "forge")
 
 
 def node() -> Path:
@@ -52,8 +53,12 @@ def ganache() -> list[str]:
 
 def anvil() -> list[str]:
     """The command line that starts Anvil: the program itself, no launcher. Raises `ToolMissing`."""
-    program = MODULES / "@foundry-rs" / _anvil_package() / "bin" / "anvil"
-    return [str(_installed(program, f"Anvil for {platform.system()} {platform.machine()}"))]
+    return [str(_foundry("anvil"))]
+
+
+def forge() -> list[str]:
+    """The command line of forge, which runs the tests written in Solidity. Raises `ToolMissing`."""
+    return [str(_foundry("forge"))]
 
 
 def is_current() -> bool:
@@ -67,16 +72,11 @@ def install() -> bool:
         return False
     program = node()
     _npm(program, "ci")
-    if not (MODULES / "@foundry-rs" / _anvil_package()).exists():
-        # The lock file holds Anvil for x86-64 only; elsewhere it is fetched by version, and may not exist.
-        _npm(
-            program,
-            "install",
-            "--no-save",
-            "--no-package-lock",
-            f"@foundry-rs/{_anvil_package()}@{ANVIL_VERSION}",
-            required=False,
-        )
+    missing = [name for name in map(_foundry_package, _FOUNDRY) if not (MODULES / name).exists()]
+    if missing:
+        # The lock file holds Foundry for x86-64 only; elsewhere it is fetched by version, and may not exist.
+        named = [f"{name}@{FOUNDRY_VERSION}" for name in missing]
+        _npm(program, "install", "--no-save", "--no-package-lock", *named, required=False)
     _SOLC.parent.mkdir(exist_ok=True)
     _SOLC.write_text(f'#!/bin/sh\nexec "{program}" "{FOLDER / "solc.js"}" "$@"\n')
     _SOLC.chmod(0o755)
@@ -113,10 +113,15 @@ def _wheel_root() -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def _anvil_package() -> str:
+def _foundry_package(program: str) -> str:
     system = platform.system().lower()
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    return f"anvil-{system}-{machine}"
+    return f"@foundry-rs/{program}-{system}-{machine}"
+
+
+def _foundry(program: str) -> Path:
+    path = MODULES / _foundry_package(program) / "bin" / program
+    return _installed(path, f"{program} for {platform.system()} {platform.machine()}")
 
 
 def _installed(path: Path, what: str) -> Path:

@@ -115,6 +115,8 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         _stake(msg.sender, amount, nonce);
     }
 
+    // The token is IdmlToken (see IIdmlEscrow): it calls nobody back.
+    // slither-disable-next-line reentrancy-benign,reentrancy-events
     function stakeWithPermit(uint96 amount, uint32 nonce, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
         permit(msg.sender, amount, deadline, v, r, s);
         _stake(msg.sender, amount, nonce);
@@ -403,11 +405,12 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         Account learnerAccount = _vacate(id, learner, terms.nonce);
         Account neighborAccount = _accounts[neighbor];
         uint256 rules = _rules(terms.parameterSet);
-        Draw memory draw;
-        draw.seed = _seed(id, terms, learnerSalt, neighborSalt);
-        draw.seats = terms.seats;
-        draw.learnerSeat = learnerAccount.seat();
-        draw.neighborSeat = neighborAccount.seat();
+        Draw memory draw = Draw({
+            seed: _seed(id, terms, learnerSalt, neighborSalt),
+            seats: terms.seats,
+            learnerSeat: learnerAccount.seat(),
+            neighborSeat: neighborAccount.seat()
+        });
         uint256 votes = _checkSettle(id, terms, rules, draw, evidence.length);
         (uint256 yes, uint256[] memory voters) = _tally(separator, id, updated, draw, votes, evidence);
         unchecked {
@@ -568,6 +571,8 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
 
     function _withdraw(address who) private {
         Unbond memory leaving = _unbonding[who];
+        // The amount is our own number, and zero means that there is nothing.
+        // slither-disable-next-line incorrect-equality
         if (leaving.amount == 0) revert NothingUnbonding(who);
         if (block.timestamp < leaving.releaseAt) revert StillUnbonding(leaving.releaseAt, block.timestamp);
         delete _unbonding[who];
@@ -859,6 +864,8 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     /// seat, and may skip only who cannot be on the panel. In assembly, since it costs most of what a settlement computes.
     /// @return yes bit i: ballot i says valid
     /// @return voters address and account of each
+    // The constant is shifted by the verdict on purpose: it is a table of bits.
+    // slither-disable-next-line incorrect-shift
     function _tally(
         bytes32 separator,
         bytes32 id,

@@ -38,7 +38,9 @@ def test_the_lock_file_pins_the_versions_and_names_no_registry() -> None:
     lock = json.loads((toolchain.FOLDER / "package-lock.json").read_text())["packages"]
     assert lock["node_modules/solc"]["version"] == compiler.SOLC_VERSION
     assert lock["node_modules/@openzeppelin/contracts"]["version"] == "5.3.0"
-    assert lock["node_modules/@foundry-rs/anvil-linux-amd64"]["version"] == toolchain.ANVIL_VERSION
+    for program in ("anvil", "forge"):
+        package = lock[f"node_modules/@foundry-rs/{program}-linux-amd64"]
+        assert package["version"] == toolchain.FOUNDRY_VERSION
     assert not [name for name, package in lock.items() if "resolved" in package]
 
 

@@ -268,14 +268,14 @@ interface IIdmlEscrow {
     function act(Action calldata action, bytes32 r, bytes32 vs) external;
 
     /// @notice Lock the caller's side of an encounter (both lock the reward; minStake has to stay free); the second side opens it.
-    /// @return encounter its id
-    function checkIn(Terms calldata terms) external returns (bytes32 encounter);
+    /// @return id of the encounter
+    function checkIn(Terms calldata terms) external returns (bytes32 id);
 
     /// @notice Both check-ins at once, by signature of the terms. Anyone may call.
-    /// @return encounter its id
+    /// @return id of the encounter
     function openSigned(Terms calldata terms, bytes32 learnerR, bytes32 learnerVS, bytes32 neighborR, bytes32 neighborVS)
         external
-        returns (bytes32 encounter);
+        returns (bytes32 id);
 
     /// @notice Report the updated model and reveal both salts. Equal digests draw the panel and start the voting; the Learner cannot
     /// report another digest than the Neighbor's; the Neighbor's voids an earlier, different one of the Learner.
@@ -300,11 +300,11 @@ interface IIdmlEscrow {
     /// @param updated the digest that was judged
     /// @param panel as VotingStarted gave it
     /// @param reason see Reason
-    function vote(bytes32 encounter, bytes32 updated, uint192 panel, uint8 position, bool valid, uint8 reason) external;
+    function vote(bytes32 id, bytes32 updated, uint192 panel, uint8 position, bool valid, uint8 reason) external;
 
     /// @notice The same by signature of Vote. Anyone may call.
     function voteSigned(
-        bytes32 encounter,
+        bytes32 id,
         bytes32 updated,
         uint192 panel,
         uint8 position,
@@ -315,12 +315,12 @@ interface IIdmlEscrow {
     ) external;
 
     /// @notice Seal a vote: the rules of `vote`, but nobody sees it yet.
-    /// @param commitment keccak256(abi.encode(encounter, voter, valid, reason, salt)) with a random 32-byte salt
-    function seal(bytes32 encounter, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment) external;
+    /// @param commitment keccak256(abi.encode(id, voter, valid, reason, salt)) with a random 32-byte salt
+    function seal(bytes32 id, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment) external;
 
     /// @notice The same by signature of Seal. Anyone may call.
     function sealSigned(
-        bytes32 encounter,
+        bytes32 id,
         bytes32 updated,
         uint192 panel,
         uint8 position,
@@ -331,7 +331,7 @@ interface IIdmlEscrow {
 
     /// @notice Open a sealed vote, once V are sealed or the time for sealing is over, until voteTime after that. Anyone who knows the salt
     /// may call. A vote that is never opened does not count, and its bond is burned.
-    function reveal(bytes32 encounter, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external;
+    function reveal(bytes32 id, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external;
 
     /// @notice Pay, once V votes (or the whole panel, if smaller) are in or the time is over. Anyone may call.
     ///

@@ -22,9 +22,9 @@ library Panel {
         uint256 wanted
     ) internal view returns (uint192 panel) {
         if (count == 0) return 0;
-        uint256 packed;
-        uint256 shift;
-        uint256 loaded;
+        uint256 packed = 0;
+        uint256 shift = 0;
+        uint256 loaded = 0;
         uint256 word = eligible[0];
         unchecked {
             for (uint256 k; k < LIMIT; ++k) {

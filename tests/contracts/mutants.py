@@ -96,7 +96,11 @@ MUTANTS = [
             "if 1 {\n                let free_",
         ),
         ("malleable ballots", "if iszero(gt(s, HALF_ORDER)) { pop", "if 1 { pop"),
-        ("salts unchecked", "if (salts != terms.salts) revert SaltMismatch(terms.salts, salts);", "if (salts == 0) revert SaltMismatch(terms.salts, salts);"),
+        (
+            "salts unchecked",
+            "if (salts != terms.salts) revert SaltMismatch(terms.salts, salts);",
+            "if (salts == 0) revert SaltMismatch(terms.salts, salts);",
+        ),
         ("one salt chooses the panel", "mstore(add(free_, 64), neighborSalt)", "mstore(add(free_, 64), learnerSalt)"),
         ("voting twice", "if (entered >> position & 1 != 0) revert AlreadyVoted(id, position);", ""),
         (
@@ -105,7 +109,11 @@ MUTANTS = [
             "_checkRecord",
         ),
         ("standby at once", "if (position >= now_.validators) {", "if (false) {"),
-        ("more than V votes", "if (votes >= now_.validators) revert VotesComplete(id, uint8(votes));", "if (votes > 7) revert VotesComplete(id, uint8(votes));"),
+        (
+            "more than V votes",
+            "if (votes >= now_.validators) revert VotesComplete(id, uint8(votes));",
+            "if (votes > 7) revert VotesComplete(id, uint8(votes));",
+        ),
         (
             "votes on another digest",
             "if (given != encounter_.record) revert DigestMismatch(encounter_.record, given);",
@@ -124,7 +132,7 @@ MUTANTS = [
         (
             "seals opened by anything",
             "if (keccak256(abi.encode(id, voter, valid, reason, salt)) != commitment) revert SealMismatch(id, position);",
-            "",
+            "if (keccak256(abi.encode(id, voter, valid, reason, salt)) == 0) revert SealMismatch(id, position);",
         ),
         ("silence costs nothing", "burned += bond;\n", "burned += 0;\n"),
         (
@@ -141,7 +149,7 @@ MUTANTS = [
         (
             "stake executed twice",
             "_use(who, nonce);\n        Account acc = _accounts[who].credit(amount);",
-            "Account acc = _accounts[who].credit(amount);",
+            "isUsed(who, nonce);\n        Account acc = _accounts[who].credit(amount);",
         ),
         (
             "withdrawn at once",
@@ -151,12 +159,12 @@ MUTANTS = [
         (
             "a validator takes its stake along",
             "if (acc.seat() != 0 && acc.leavingAt() == 0 && left < minStake) revert BelowMinStake(uint96(left), minStake);",
-            "",
+            "if (acc.seat() != 0 && acc.leavingAt() == 0 && left == type(uint256).max) revert BelowMinStake(uint96(left), minStake);",
         ),
         (
             "dismissed at once",
             "if (block.timestamp < notBefore) revert TooEarly(notBefore, block.timestamp);\n        _accounts[validator]",
-            "_accounts[validator]",
+            "if (notBefore == 0) revert TooEarly(notBefore, block.timestamp);\n        _accounts[validator]",
         ),
         (
             "a cheat keeps its seat",

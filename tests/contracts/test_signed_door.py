@@ -231,7 +231,7 @@ def test_parties_that_are_validators_are_not_on_their_panel(field: Field) -> Non
 
 
 def test_a_draw_that_never_ends_is_cut_off(field: Field) -> None:
-    # Of three seats two are the parties' own: behind the third there is nobody, and a draw for a second vote finds none.
+    # Of three seats two are the parties' own: a draw for a second vote would go on for ever.
     agreed = opened(field, learner=2, neighbor=3, seats=3)
     assert len(field.panel(agreed)) == 1
     field.panels[field.id(agreed)] = field.panel(agreed) * 3

@@ -411,7 +411,7 @@ _KINDS: Final[dict[bytes, type[Call]]] = {selector: kind for kind, selector in S
 def encode(call: Call) -> bytes:
     """The calldata of a call. Raises `MalformedCalldata` for a value the ABI cannot hold."""
     types = _FUNCTIONS[type(call)][1]
-    values = [_to_abi(getattr(call, one.name)) for one in fields(call)]
+    values = [_to_abi(one.type, getattr(call, one.name)) for one in fields(call)]
     try:
         return SELECTORS[type(call)] + abi_encode(types, values)
     except (EncodingError, ValueError) as error:
@@ -533,12 +533,12 @@ def encode_transfer(to: str, amount: int) -> bytes:
     return encode(Transfer(to=to, amount=amount))
 
 
-def _to_abi(value: object) -> object:
+def _to_abi(kind: Any, value: Any) -> object:
     if isinstance(value, Terms):
         return value.as_tuple()
     if isinstance(value, ParameterSet | Action):
         return tuple(getattr(value, one.name) for one in fields(value))
-    if isinstance(value, tuple) and not any(isinstance(one, bytes) for one in value):
+    if kind == tuple[int, ...]:
         return panel.pack(value)
     return value
 

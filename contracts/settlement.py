@@ -1,7 +1,8 @@
 """The pay table as a pure function in exact integers: the reference that ``Settlement.sol`` mirrors.
 
 One rule for every division: what is paid out rounds down, what is taken rounds up, and the difference is
-burned. So nobody gains by choosing odd amounts, and the sum of all movements, burns included, is zero.
+burned; only where all agree that the work is valid it returns to the Learner, since writing down a fine of a few units
+would cost more than it is worth. So nobody gains by choosing odd amounts, and the sum of all movements is zero.
 """
 
 from dataclasses import dataclass
@@ -57,9 +58,9 @@ class ParameterSet:
 
 
 DEFAULT_PARAMETERS: Final = ParameterSet(
-    validators=3, pn_bps=7_000, q_bps=3_000, bond_bps=3_000, standby_delay_s=120, vote_time_s=1_800
+    validators=3, pn_bps=5_000, q_bps=5_000, bond_bps=7_000, standby_delay_s=120, vote_time_s=1_800
 )
-"""V = 3, p_v = 0.3, q = p_v, b = p_v r (the incentive design's starting values)."""
+"""V = 3, p_v = q = 0.5, b = 0.7 r: `idml-contracts audit` chose them (the design starts from p_v = q = b / r = 0.3)."""
 
 DEFAULT_TOLERANCE_BPS: Final = 200
 """tau = 0.02."""
@@ -119,6 +120,7 @@ def settle(*, reward: int, yes: int, no: int, parameters: ParameterSet) -> Payof
         case = 1
         neighbor = reward * pn // BPS
         each_yes = reward * pv // (BPS * yes)
+        refund = reward - neighbor - yes * each_yes
     elif yes == 0:
         case = 2
         neighbor = -reward

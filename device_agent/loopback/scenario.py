@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from contracts.chain import PROFILES
+from contracts.settlement import DEFAULT_PARAMETERS
 from device_agent.config import read_toml
 from device_agent.errors import ConfigError
 from models.data import FOLDER_PREFIX, known_datasets
@@ -96,9 +97,9 @@ class Incentives(_Part):
     min_stake: float = Field(default=5.0, gt=0, le=1e9)
     tolerance_bps: int = Field(default=200, ge=0, le=10_000)
     validators: int = Field(default=3, ge=1, le=7)
-    pn_bps: int = Field(default=7000, ge=0, le=10_000)
-    q_bps: int = Field(default=3000, ge=0, le=10_000)
-    bond_bps: int = Field(default=3000, ge=0, le=10_000)
+    pn_bps: int = Field(default=DEFAULT_PARAMETERS.pn_bps, ge=0, le=10_000)
+    q_bps: int = Field(default=DEFAULT_PARAMETERS.q_bps, ge=0, le=10_000)
+    bond_bps: int = Field(default=DEFAULT_PARAMETERS.bond_bps, ge=0, le=10_000)
     standby_delay_s: int = Field(default=60, ge=1)
     vote_time_s: int = Field(default=600, ge=10)
 

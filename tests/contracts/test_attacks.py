@@ -241,7 +241,7 @@ def test_a11_front_running_a_settlement_changes_nothing(field: Field, escape: st
         assert isinstance(done[-1], events.Settled)
     else:
         field.send(RELAYER, settled)
-    assert field.balances()[loser.address] - before == -(3 * TOKEN // 10)
+    assert field.balances()[loser.address] - before == -(7 * TOKEN // 10)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a14_stake_withdrawn_between_cheat_and_fine(field: Field) -> None:
     field.send(cheat, calls.encode_unbond(STAKE, 1))
     field.send(RELAYER, field.settle_call(agreed, [True, True, False]))
     account = field.read.account(cheat.address)
-    assert (account.free, account.unbonding) == (0, STAKE - 3 * TOKEN)
+    assert (account.free, account.unbonding) == (0, STAKE - 7 * TOKEN)
 
 
 def test_a15_one_stake_behind_many_encounters(field: Field) -> None:

@@ -140,6 +140,12 @@ def test_splitting_a_stake_over_seats_earns_what_the_seats_earn(seats: int) -> N
     assert seats_profit(seats, 100, RECOMMENDED, Assumptions()) == pytest.approx(seats * one)
 
 
+def test_the_shipped_parameters_lie_inside_with_margin_free_rides_aside() -> None:
+    found = audit.aside(conditions(DEFAULT_PARAMETERS, Assumptions()))
+    assert audit.least(found).margin > 0.04
+    assert audit.least(audit.aside(conditions(STARTING, Assumptions()))).margin < 0
+
+
 @pytest.mark.parametrize("parameters", [STARTING, RECOMMENDED])
 def test_rejecting_everything_is_the_best_paid_with_q_1_and_not_without(parameters: ParameterSet) -> None:
     fair, unfair = pay_table(parameters), pay_table(paper(parameters))

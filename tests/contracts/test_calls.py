@@ -54,12 +54,12 @@ actions = st.builds(
 any_call = st.one_of(*(calls_of(kind) for kind in calls._FUNCTIONS))
 
 
-def flat(value: object) -> object:
+def flat(python: object, value: object) -> object:
     if isinstance(value, Terms):
         return value.as_tuple()
     if isinstance(value, ParameterSet | calls.Action):
         return tuple(getattr(value, name) for name in type(value).__slots__)
-    if isinstance(value, tuple) and not any(isinstance(one, bytes) for one in value):
+    if python == tuple[int, ...]:
         return panel.pack(value)
     return value
 
@@ -69,7 +69,7 @@ def test_every_call_is_encoded_as_web3_encodes_it_and_read_back(call: calls.Call
     name = calls.function_name(call)
     owner = next(one for one in ("IdmlEscrow", "IdmlToken") if name in {f.get("name") for f in artifact(one).abi})
     contract = Web3().eth.contract(abi=artifact(owner).abi)
-    values = [flat(getattr(call, one.name)) for one in fields(call)]
+    values = [flat(one.type, getattr(call, one.name)) for one in fields(call)]
     data = calls.encode(call)
     assert contract.encode_abi(name, values) == "0x" + data.hex()
     assert calls.decode(data) == call

@@ -7,7 +7,7 @@ from contract_field import LEARNER, NEIGHBOR, PERSONS, SALTS, STAKE, TOKEN, UPDA
 from eth_account.signers.local import LocalAccount
 
 from contracts import calls, events, panel, reverts
-from contracts.settlement import DEFAULT_PARAMETERS
+from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import EncounterState, VoteReason
 
 OTHER = bytes([9]) * 32
@@ -318,10 +318,10 @@ def test_a_vote_locks_the_bond_once(field: Field) -> None:
     assert field.vote(agreed, 0, valid=True) == [
         events.VoteCast(encounter=field.id(agreed), voter=voter.address, valid=True, reason=VoteReason.ACCURACY)
     ]
-    assert field.read.account(voter.address).locked == 3 * TOKEN // 10
+    assert field.read.account(voter.address).locked == 7 * TOKEN // 10
     again = field.refused(voter, field.ballot(agreed, 0, valid=False))
     assert isinstance(again, reverts.AlreadyVoted)
-    assert field.read.account(voter.address).locked == 3 * TOKEN // 10
+    assert field.read.account(voter.address).locked == 7 * TOKEN // 10
     assert field.read.encounter(field.id(agreed)).votes == 1
 
 
@@ -473,7 +473,7 @@ def test_fines_are_destroyed_at_the_token(field: Field) -> None:
         field.vote(agreed, position, valid=False)
     field.send(ME, field.finalise(agreed))
     fines = field.read.pending_fines()
-    assert fines == 7 * TOKEN // 10
+    assert fines == settle(reward=TOKEN, yes=0, no=3, parameters=DEFAULT_PARAMETERS).burned
     supply = field.read.total_supply()
     burned = field.send(PERSONS[8], calls.encode_burn_fines())
     assert events.FinesBurned(amount=fines) in burned

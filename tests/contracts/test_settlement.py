@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from contract_field import LEARNER, NEIGHBOR, PERSONS, TOKEN, Field
 from hypothesis import HealthCheck, given, settings
@@ -70,12 +72,15 @@ def test_with_the_defaults_yes_and_no_pay_alike(reward: int, voters: int) -> Non
     ],
 )
 def test_the_table_of_the_design(yes: int, no: int, expected: Payoff) -> None:
-    assert settle(reward=1000, yes=yes, no=no, parameters=DEFAULT_PARAMETERS) == expected
+    starting = replace(DEFAULT_PARAMETERS, pn_bps=7_000, q_bps=3_000, bond_bps=3_000)
+    assert settle(reward=1000, yes=yes, no=no, parameters=starting) == expected
 
 
-def test_one_base_unit_is_burned_rather_than_shared() -> None:
+def test_dust_returns_where_all_agree_that_the_work_is_valid_and_is_burned_elsewhere() -> None:
     pay = settle(reward=1, yes=3, no=0, parameters=DEFAULT_PARAMETERS)
-    assert (pay.neighbor_delta, pay.each_yes, pay.burned) == (0, 0, 1)
+    assert (pay.learner_refund, pay.neighbor_delta, pay.each_yes, pay.burned) == (1, 0, 0, 0)
+    pay = settle(reward=1, yes=0, no=3, parameters=DEFAULT_PARAMETERS)
+    assert (pay.learner_refund, pay.neighbor_delta, pay.each_no, pay.burned) == (1, -1, 0, 1)
 
 
 @pytest.mark.parametrize(("reward", "yes", "no"), [(0, 1, 0), (1, -1, 0), (1, 0, -1)])
@@ -99,6 +104,45 @@ def test_parameters_the_contract_refuses_are_refused(changes: dict[str, int]) ->
     }
     with pytest.raises(ValueError, match="must be from"):
         ParameterSet(**(good | changes))
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    reward=st.one_of(st.just(1), st.integers(1, 50), st.integers(1, 40 * TOKEN)),
+    parameters=parameter_sets(),
+    data=st.data(),
+)
+def test_the_signed_door_pays_what_the_reference_says(
+    field: Field, reward: int, parameters: ParameterSet, data: st.DataObject
+) -> None:
+    snapshot = field.chain.request("evm_snapshot")
+    size = parameters.validators
+    cast = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    number = field.read.parameter_set_count()
+    field.send(field.chain.deployer, calls.encode_add_parameter_set(number, parameters))
+    agreed = field.signed_terms(reward=reward, parameter_set=number)
+    field.send(PERSONS[LEARNER], field.open_call(agreed))
+    before, fines = field.balances(), field.read.pending_fines()
+    voters = [field.voter(agreed, position).address for position in range(size)]
+    settled = field.send(PERSONS[NEIGHBOR], field.settle_call(agreed, cast))
+    yes = sum(cast)
+    pay = settle(reward=reward, yes=yes, no=size - yes, parameters=parameters)
+    assert settled == [events.Settled(encounter=field.id(agreed), yes=yes, no=size - yes, burned=pay.burned)]
+    expected = dict.fromkeys(before, 0)
+    expected[PERSONS[LEARNER].address] = pay.learner_refund - reward
+    expected[PERSONS[NEIGHBOR].address] = pay.neighbor_delta
+    for address, valid in zip(voters, cast, strict=True):
+        expected[address] += pay.each_yes if valid else pay.each_no
+    after = field.balances()
+    assert {who: after[who] - before[who] for who in before} == expected
+    assert field.read.pending_fines() - fines == pay.burned
+    assert field.locked() == 0
+    field.check_conservation()
+    assert field.chain.request("evm_revert", [snapshot])
 
 
 @settings(

@@ -258,7 +258,7 @@ def test_a_bond_is_taken_from_what_is_free_and_then_from_what_unbonds(field: Fie
     settled = field.settle_call(agreed, [True, True, False])
     field.send(RELAYER, settled)
     account = field.read.account(voter.address)
-    assert (account.free, account.unbonding) == (0, STAKE - 3 * TOKEN)
+    assert (account.free, account.unbonding) == (0, STAKE - 7 * TOKEN)
     field.check_conservation()
 
 
@@ -422,7 +422,7 @@ def test_a_sealed_vote_that_is_never_opened_does_not_count_and_loses_its_bond(fi
     assert isinstance(settled, events.Settled)
     assert (settled.yes, settled.no) == (2, 0)
     silent = field.voter(agreed, 2).address
-    assert field.balances()[silent] - before[silent] == -3 * TOKEN // 10
+    assert field.balances()[silent] - before[silent] == -7 * TOKEN // 10
     assert field.locked() == 0
     field.check_conservation()
 

@@ -23,7 +23,8 @@ import {IIdmlToken} from "./IIdmlToken.sol";
 ///
 /// A deadline is the last second at which the step is still taken; exits open one second later.
 ///
-/// Rounding: what is paid out rounds down, what is taken rounds up, and the difference is burned.
+/// Rounding: what is paid out rounds down, what is taken rounds up, and the difference is burned (in case 1 it returns to the
+/// Learner).
 ///
 /// Assumptions: the token is IdmlToken (moves exactly the amount asked, never calls back, supply below 2^96). Nobody has power
 /// over money: the owner only appends parameter sets and retires them for encounters that have not started.
@@ -336,7 +337,7 @@ interface IIdmlEscrow {
     /// @notice Pay, once V votes (or the whole panel, if smaller) are in or the time is over. Anyone may call.
     ///
     ///     t yes and f no votes, n = t + f     Neighbor          each yes    each no     returned of the prepayment
-    ///     1: t > 0, f = 0                     + p_n r           + p_v r/t   -           -
+    ///     1: t > 0, f = 0                     + p_n r           + p_v r/t   -           (dust)
     ///     2: t = 0, f > 0                     - r               -           + q r/f     r
     ///     3: t > f > 0                        + p_n r t/n       + p_v r/t   - bond      p_n r f/n
     ///     4: f > t > 0                        - r f/n           - bond      + q r/n     r

@@ -5,7 +5,7 @@ import {Slots} from "./Slots.sol";
 
 /// @title The pay table
 /// @notice Mirrors contracts/settlement.py line by line. One rule for every division: what is paid out rounds down, what is
-/// taken rounds up, and the difference is burned.
+/// taken rounds up, and the difference is burned; in case 1 it returns to the Learner.
 library Settlement {
     int256 internal constant BPS = 10_000;
 
@@ -50,6 +50,7 @@ library Settlement {
                 pay.number = 1;
                 pay.neighborDelta = reward * pn / BPS;
                 pay.eachYes = reward * pv / (BPS * yes);
+                pay.learnerRefund = reward - pay.neighborDelta - yes * pay.eachYes; // dust
             } else if (yes == 0) {
                 pay.number = 2;
                 pay.neighborDelta = -reward;

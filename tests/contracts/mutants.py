@@ -218,7 +218,7 @@ MUTANTS = [
         TOKEN,
         ("coins for one token twice", "_burn(msg.sender, amount);\n        emit Sold", "emit Sold"),
         ("no cap", "if (totalSupply() > MAX_SUPPLY) revert SupplyExceeded(totalSupply(), MAX_SUPPLY);", ""),
-        ("sold twice", "_use(nonce);\n        if (amount == 0", "if (amount == 0"),
+        ("sold twice", "_use(nonce);\n        if (amount == 0", "isUsed(msg.sender, nonce);\n        if (amount == 0"),
     ),
 ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settlement import bond, settle
+from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet, settle
 from device_agent.loopback.scenario import TOKEN, Scenario, read_scenario
 from device_agent.loopback.seen import Seen
 from device_agent.loopback.simulation import simulate
@@ -97,10 +97,8 @@ def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
             votes.setdefault(one["encounter"], []).append(one["args"])
     parameters = [one["args"]["parameters"] for one in seen.feed if one["name"] == "ParameterSetAdded"]
     assert len(parameters) == 1
-    from contracts.settlement import ParameterSet  # noqa: PLC0415 - only this test rebuilds one
-
     frozen = ParameterSet(**parameters[0])
-    assert bond(reward=reward, parameters=frozen) == reward * 3 // 10
+    assert frozen == DEFAULT_PARAMETERS
     for encounter, yes, no, burned in settlements(seen):
         payoff = settle(reward=reward, yes=yes, no=no, parameters=frozen)
         assert payoff.burned == burned

@@ -36,6 +36,8 @@ _SALTS = (bytes([1]) * 32, bytes([2]) * 32)
 _UPDATED = hashlib.sha256(b"updated").digest()
 _STEP_GAS = 600_000
 _BATCH_GAS = 12_000_000
+_FIRST_NONCE = 1_767_225_608
+"""Of the size that nonces have in use, where they are times: four bytes, of which calldata pays each."""
 
 
 class GasMeasureFailed(Exception):
@@ -73,7 +75,7 @@ class _Pool:
     deployment: Deployment
     read: ContractReader
     people: Sequence[LocalAccount]
-    nonces: "itertools.count[int]" = field(default_factory=lambda: itertools.count(8, 8))
+    nonces: "itertools.count[int]" = field(default_factory=lambda: itertools.count(_FIRST_NONCE, 8))
 
     @property
     def domain(self) -> Domain:

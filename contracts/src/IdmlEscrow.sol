@@ -8,7 +8,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {IIdmlEscrow} from "./interfaces/IIdmlEscrow.sol";
 import {IIdmlToken} from "./interfaces/IIdmlToken.sol";
 import {Panel} from "./libraries/Panel.sol";
-import {Account, Slots} from "./libraries/Slots.sol";
+import {Account, Place, Slots} from "./libraries/Slots.sol";
 import {Settlement} from "./libraries/Settlement.sol";
 
 /// @notice See IIdmlEscrow, which documents every function, event and state.
@@ -27,12 +27,22 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         bytes32 record;
     }
 
-    /// @dev From what a panel is drawn.
-    struct Draw {
-        bytes32 seed;
+    /// @dev Terms as they lie in calldata. Reading a member of Terms checks each time that it fits its type; reading a word does not, so
+    /// that somebody has to: see _checkedWords.
+    struct Words {
+        uint256 learner;
+        uint256 neighbor;
+        bytes32 algorithm;
+        bytes32 architecture;
+        bytes32 previous;
+        uint256 reward;
+        uint256 toleranceBps;
+        uint256 parameterSet;
+        uint256 openBy;
+        uint256 reportBy;
+        bytes32 salts;
         uint256 seats;
-        uint256 learnerSeat;
-        uint256 neighborSeat;
+        uint256 nonce;
     }
 
     bytes32 private constant TERMS_TYPEHASH = keccak256(
@@ -50,8 +60,11 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     uint256 private constant TERMS = 13 * 32; // bytes in calldata
     uint256 private constant SIGNATURE = 64; // r and vs (EIP-2098)
     uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
-    uint256 private constant MOST_SETS = 232;
+    uint256 private constant MOST_SETS = 232; // what _register has bits for
     uint256 private constant BALLOT = 65; // a byte, valid | reason << 1, and a signature
+    uint256 private constant VOTER = 96; // bytes in memory, see _tally
+    uint256 private constant SEATS_ONES = 0x1000001000001000001000001000001000001000001000001000001; // 1 in each of ten seats
+    uint256 private constant SEATS_HIGHS = 0x800000800000800000800000800000800000800000800000800000800000; // their highest bits
 
     IIdmlToken public immutable token;
     uint96 public immutable minStake;
@@ -157,7 +170,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     function act(Action calldata action, bytes32 r, bytes32 vs) external {
         if (block.timestamp > action.deadline) revert DeadlinePassed(action.deadline, block.timestamp);
         _checkSignature(
-            _typed(_domainSeparatorV4(), keccak256(abi.encode(ACTION_TYPEHASH, action))), r, vs, action.account
+            _typed(_domainSeparatorV4(), keccak256(abi.encode(ACTION_TYPEHASH, action))), r, vs, uint160(action.account)
         );
         if (action.kind == uint8(ActionKind.Stake)) return _stake(action.account, action.amount, action.nonce);
         if (action.kind == uint8(ActionKind.Unbond)) return _unbond(action.account, action.amount, action.nonce);
@@ -176,7 +189,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         bool learner = _isLearner(id, terms, msg.sender);
         Slots.Progress memory now_ = Slots.progress(_encounters[id].progress);
         if (now_.state == State.None) {
-            _checkTerms(terms);
+            _checkTerms(_checkedWords(terms));
             now_.state = learner ? State.LearnerCheckedIn : State.NeighborCheckedIn;
             now_.reward = terms.reward;
             now_.parameterSet = terms.parameterSet;
@@ -190,7 +203,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
             revert WrongState(id, now_.state);
         }
         if (block.timestamp > terms.openBy) revert DeadlinePassed(terms.openBy, block.timestamp);
-        Account acc = _locking(msg.sender, terms.reward);
+        Account acc = _locking(_accounts[msg.sender], terms.reward);
         _accounts[msg.sender] = acc;
         if (learner) now_.learnerSeat = acc.seat();
         else now_.neighborSeat = acc.seat();
@@ -268,7 +281,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         bytes32 vs
     ) external {
         bytes32 digest = _digest(_domainSeparatorV4(), VOTE_TYPEHASH, id, updated, valid ? 1 : 0, reason, 160);
-        _vote(_signer(digest, r, vs), id, updated, panel, position, valid, reason);
+        _vote(address(uint160(_signer(digest, r, vs))), id, updated, panel, position, valid, reason);
     }
 
     function seal(bytes32 id, bytes32 updated, uint192 panel, uint8 position, bytes32 commitment) external {
@@ -285,7 +298,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         bytes32 vs
     ) external {
         bytes32 digest = _digest(_domainSeparatorV4(), SEAL_TYPEHASH, id, updated, uint256(commitment), 0, 128);
-        _seal(_signer(digest, r, vs), id, updated, panel, position, commitment);
+        _seal(address(uint160(_signer(digest, r, vs))), id, updated, panel, position, commitment);
     }
 
     function reveal(bytes32 id, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external {
@@ -352,7 +365,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
             now_.deadline = terms.reportBy + Slots.voteTime(_rules(terms.parameterSet));
         }
         if (state == State.None && terms.nonce != 0) {
-            _accounts[terms.learner] = _vacate(id, terms.learner, terms.nonce);
+            (_accounts[terms.learner],) = _vacate(id, uint160(terms.learner), terms.nonce);
             state = State.Open;
             now_.reward = terms.reward;
         } else {
@@ -374,20 +387,24 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         returns (bytes32 id)
     {
         id = encounterId(terms);
-        uint32 nonce = terms.nonce;
-        address learner = terms.learner;
-        if (nonce == 0) revert WrongDoor(nonce);
-        if (block.timestamp > terms.openBy) revert DeadlinePassed(terms.openBy, block.timestamp);
-        _checkTerms(terms);
+        Words calldata words = _checkedWords(terms);
+        uint256 nonce = words.nonce;
+        if (nonce == 0) revert WrongDoor(0);
+        if (block.timestamp > words.openBy) revert DeadlinePassed(uint40(words.openBy), block.timestamp);
+        _checkTerms(words);
+        uint256 learner = words.learner;
         _checkSignature(id, learnerR, learnerVS, learner);
-        _checkSignature(id, neighborR, neighborVS, terms.neighbor);
-        bytes32 last = _lanes[learner][nonce & 7];
-        if (uint32(uint256(last)) >= nonce) revert NonceUsed(learner, nonce);
-        _lanes[learner][nonce & 7] = _laneWord(id, nonce);
-        Account acc = _locking(learner, terms.reward);
-        if (acc.isBusy(nonce)) revert LaneBusy(learner, nonce);
-        _accounts[learner] = acc.flip(nonce);
-        _accounts[terms.neighbor] = _locking(terms.neighbor, terms.reward);
+        _checkSignature(id, neighborR, neighborVS, words.neighbor);
+        Place place = _lanePlace(learner, nonce);
+        if (uint32(place.read()) >= nonce) revert NonceUsed(address(uint160(learner)), uint32(nonce));
+        place.write(_laneWord(id, nonce));
+        Account acc;
+        (acc, place) = _account(learner);
+        acc = _locking(acc, words.reward);
+        if (acc.isBusy(nonce)) revert LaneBusy(address(uint160(learner)), uint32(nonce));
+        place.write(Account.unwrap(acc.flip(nonce)));
+        (acc, place) = _account(words.neighbor);
+        place.write(Account.unwrap(_locking(acc, words.reward)));
         emit Opened(id);
     }
 
@@ -400,43 +417,29 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     ) external {
         bytes32 separator = _domainSeparatorV4();
         bytes32 id = _typed(separator, _hash(terms));
-        address learner = terms.learner;
-        address neighbor = terms.neighbor;
-        Account learnerAccount = _vacate(id, learner, terms.nonce);
-        Account neighborAccount = _accounts[neighbor];
-        uint256 rules = _rules(terms.parameterSet);
-        Draw memory draw = Draw({
-            seed: _seed(id, terms, learnerSalt, neighborSalt),
-            seats: terms.seats,
-            learnerSeat: learnerAccount.seat(),
-            neighborSeat: neighborAccount.seat()
-        });
-        uint256 votes = _checkSettle(id, terms, rules, draw, evidence.length);
-        (uint256 yes, uint256[] memory voters) = _tally(separator, id, updated, draw, votes, evidence);
+        Words calldata words = _words(terms); // checked when they were opened: no other id is in a lane
+        (Account learner, Place learnerPlace) = _vacate(id, words.learner, words.nonce);
+        (Account neighbor, Place neighborPlace) = _account(words.neighbor);
+        uint256 rules = _rules(words.parameterSet);
+        bytes32 seed = _seed(id, terms, learnerSalt, neighborSalt);
+        uint256 parties = uint256(neighbor.seat()) << 24 | learner.seat();
+        uint256 votes = _checkSettle(id, words, rules, seed, parties, evidence.length);
+        (uint256 yes, uint256 voters) = _tally(separator, id, updated, seed, words.seats, parties, votes, evidence);
+        _checkReporter(separator, id, words, updated, yes, votes, evidence);
         unchecked {
-            uint256 ayes = _count(uint8(yes));
-            address signer = _signer(
-                _digest(separator, REPORT_TYPEHASH, id, updated, 0, 0, 96), _word(evidence, 0), _word(evidence, 32)
-            );
-            if (signer != neighbor) {
-                if (signer != learner) revert WrongSigner(learner, signer);
-                if (2 * ayes < votes) revert WrongSigner(neighbor, signer);
-            } else if (2 * ayes > votes && block.timestamp <= terms.reportBy) {
-                revert TooEarly(terms.reportBy + 1, block.timestamp);
-            }
-            uint96 reward = terms.reward;
-            Settlement.Payoff memory pay = Settlement.settle(reward, ayes, votes - ayes, rules);
-            _save(learner, learnerAccount.unlock(reward).credit(uint256(pay.learnerRefund)));
-            _save(neighbor, neighborAccount.unlock(reward).credit(uint256(int256(uint256(reward)) + pay.neighborDelta)));
+            uint256 reward = words.reward;
+            Settlement.Payoff memory pay = Settlement.settle(reward, yes, votes - yes, rules);
+            _save(learnerPlace, words.learner, learner.unlock(reward).credit(uint256(pay.learnerRefund)));
+            _save(neighborPlace, words.neighbor, neighbor.unlock(reward).credit(reward + uint256(pay.neighborDelta)));
             uint256 burned = uint256(pay.burned);
-            for (uint256 i; i < votes; ++i) {
-                int256 delta = yes >> i & 1 == 1 ? pay.eachYes : pay.eachNo;
-                address voter = address(uint160(voters[2 * i]));
-                if (delta < 0) burned -= _fine(voter, uint96(uint256(-delta)));
-                else _accounts[voter] = Account.wrap(voters[2 * i + 1]).credit(uint256(delta));
+            for (uint256 end = voters + VOTER * votes; voters != end; voters += VOTER) {
+                (uint256 valid, uint256 who, Place place, Account acc) = _voter(voters);
+                int256 delta = valid != 0 ? pay.eachYes : pay.eachNo;
+                if (delta < 0) burned -= _fine(who, uint96(uint256(-delta)));
+                else place.write(Account.unwrap(acc.credit(uint256(delta))));
             }
             if (burned != 0) pendingFines += burned;
-            emit Settled(id, uint8(ayes), uint8(votes - ayes), uint96(burned));
+            emit Settled(id, uint8(yes), uint8(votes - yes), uint96(burned));
         }
     }
 
@@ -540,7 +543,9 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     }
 
     function _inForce(uint256 register_, uint256 number) private pure returns (bool) {
-        return number < MOST_SETS && register_ >> (24 + number) & 1 == 1;
+        unchecked {
+            return register_ >> (24 + number) & 1 == 1; // nothing is left of it from MOST_SETS on
+        }
     }
 
     // Inside: stake and seats
@@ -560,7 +565,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         Account acc = _accounts[who];
         if (acc.free() < amount) revert InsufficientFree(acc.free(), amount);
         acc = acc.debit(amount);
-        uint256 left = uint256(acc.free()) + acc.locked();
+        uint256 left = acc.total();
         if (acc.seat() != 0 && acc.leavingAt() == 0 && left < minStake) revert BelowMinStake(uint96(left), minStake);
         _accounts[who] = acc;
         uint96 total = _unbonding[who].amount + amount;
@@ -578,7 +583,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         delete _unbonding[who];
         Account acc = _accounts[who];
         // What unbonded after the announcement could be fined until now; without it the seat is worth nothing.
-        if (acc.leavingAt() != 0 && uint256(acc.free()) + acc.locked() < minStake) _accounts[who] = _stand(who, acc);
+        if (acc.leavingAt() != 0 && acc.total() < minStake) _accounts[who] = _stand(who, acc);
         emit Withdrawn(who, leaving.amount);
         token.safeTransfer(who, leaving.amount);
     }
@@ -611,11 +616,11 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
 
     /// @dev Every fine ends here: who has lost its stake loses its seat, for good. A leaving validator keeps it for a while, so
     /// that it cannot take back votes by leaving.
-    function _save(address who, Account acc) private {
-        if (acc.seat() != 0 && acc.leavingAt() == 0 && uint256(acc.free()) + acc.locked() < minStake) {
-            acc = _stand(who, acc);
+    function _save(Place place, uint256 who, Account acc) private {
+        if (acc.total() < minStake && acc.seat() != 0 && acc.leavingAt() == 0) {
+            acc = _stand(address(uint160(who)), acc);
         }
-        _accounts[who] = acc;
+        place.write(Account.unwrap(acc));
     }
 
     function _stand(address who, Account acc) private returns (Account) {
@@ -626,23 +631,26 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     }
 
     /// @dev An account with what a party locks when it checks in: minStake has to stay free.
-    function _locking(address who, uint96 amount) private view returns (Account acc) {
-        acc = _accounts[who];
-        uint256 needed = uint256(minStake) + amount;
-        if (acc.free() < needed) revert InsufficientFree(acc.free(), needed);
+    function _locking(Account acc, uint256 amount) private view returns (Account) {
+        unchecked {
+            uint256 needed = uint256(minStake) + amount; // two of 96 bits
+            if (acc.free() < needed) revert InsufficientFree(acc.free(), needed);
+        }
         return acc.lock(amount);
     }
 
     /// @dev Unlock an amount and apply a gain or fine to it; no fine is larger than what is unlocked.
     function _release(address who, uint96 amount, int256 delta) private {
-        _save(who, _accounts[who].unlock(amount).credit(uint256(int256(uint256(amount)) + delta)));
+        (Account acc, Place place) = _account(uint160(who));
+        _save(place, uint160(who), acc.unlock(amount).credit(uint256(int256(uint256(amount)) + delta)));
     }
 
     /// @dev Take what was not locked, also out of the unbonding part. Returns what could not be had.
-    function _fine(address who, uint96 amount) private returns (uint96 missing) {
-        Account acc = _accounts[who];
+    function _fine(uint256 voter, uint96 amount) private returns (uint96 missing) {
+        address who = address(uint160(voter));
+        (Account acc, Place place) = _account(voter);
         uint96 part = acc.free() < amount ? acc.free() : amount;
-        _save(who, acc.debit(part));
+        _save(place, voter, acc.debit(part));
         missing = amount - part;
         if (missing != 0) {
             uint96 leaving = _unbonding[who].amount;
@@ -654,6 +662,16 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         if (missing != 0 && acc.seat() != 0) _accounts[who] = _stand(who, acc);
     }
 
+    /// @dev Somebody's account, and where to write what becomes of it.
+    function _account(uint256 who) private view returns (Account acc, Place place) {
+        assembly ("memory-safe") {
+            mstore(0, who)
+            mstore(32, _accounts.slot)
+            place := keccak256(0, 64)
+        }
+        acc = Account.wrap(place.read());
+    }
+
     // Inside: nonces
 
     function _use(address who, uint32 nonce) private {
@@ -661,16 +679,27 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         _used[who][nonce >> 8] |= 1 << (nonce & 255);
     }
 
+    /// @dev Where the lane of a nonce lies.
+    function _lanePlace(uint256 learner, uint256 nonce) private pure returns (Place place) {
+        assembly ("memory-safe") {
+            mstore(0, learner)
+            mstore(32, _lanes.slot)
+            mstore(32, keccak256(0, 64))
+            mstore(0, and(nonce, 7))
+            place := keccak256(0, 64)
+        }
+    }
+
     /// @dev What a lane remembers: the nonce, and 224 bits of the id, more than an address has.
-    function _laneWord(bytes32 id, uint32 nonce) private pure returns (bytes32) {
-        return bytes32(uint256(id) >> 32 << 32 | nonce);
+    function _laneWord(bytes32 id, uint256 nonce) private pure returns (uint256) {
+        return uint256(id) >> 32 << 32 | nonce;
     }
 
     /// @dev The Learner's account with the lane vacated, if this encounter is the one that occupies it.
-    function _vacate(bytes32 id, address learner, uint32 nonce) private view returns (Account acc) {
-        acc = _accounts[learner];
-        if (!acc.isBusy(nonce) || _lanes[learner][nonce & 7] != _laneWord(id, nonce)) revert NotOpen(id);
-        return acc.flip(nonce);
+    function _vacate(bytes32 id, uint256 learner, uint256 nonce) private view returns (Account acc, Place place) {
+        (acc, place) = _account(learner);
+        if (!acc.isBusy(nonce) || _lanePlace(learner, nonce).read() != _laneWord(id, nonce)) revert NotOpen(id);
+        acc = acc.flip(nonce);
     }
 
     // Inside: encounters
@@ -680,20 +709,37 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         if (!learner && who != terms.neighbor) revert NotParty(id, who);
     }
 
-    function _checkTerms(Terms calldata terms) private view {
-        if (terms.learner == terms.neighbor) revert SameParty(terms.learner);
+    function _words(Terms calldata terms) private pure returns (Words calldata words) {
+        assembly ("memory-safe") {
+            words := terms
+        }
+    }
+
+    /// @dev Every member fits its type; as the compiler does, it reverts without a reason.
+    function _checkedWords(Terms calldata terms) private pure returns (Words calldata words) {
+        words = _words(terms);
+        uint256 excess = (words.learner | words.neighbor) >> 160 | words.reward >> 96;
+        excess |= (words.openBy | words.reportBy) >> 40 | words.nonce >> 32 | words.seats >> 24;
+        excess |= (words.toleranceBps | words.parameterSet) >> 16;
+        if (excess != 0) revert();
+    }
+
+    function _checkTerms(Words calldata terms) private view {
+        if (terms.learner == terms.neighbor) revert SameParty(address(uint160(terms.learner)));
         if (terms.reward == 0) revert ZeroAmount();
         if (terms.toleranceBps > 10_000) revert ParameterOutOfRange("toleranceBps", terms.toleranceBps);
         uint256 reg = _register;
         if (terms.seats > uint24(reg)) revert ParameterOutOfRange("seats", terms.seats);
-        uint16 number = terms.parameterSet;
+        uint256 number = terms.parameterSet;
         if (!_inForce(reg, number)) {
-            if (number >= parameterSetCount) revert UnknownParameterSet(number);
-            revert RetiredParameterSet(number);
+            if (number >= parameterSetCount) revert UnknownParameterSet(uint16(number));
+            revert RetiredParameterSet(uint16(number));
         }
-        if (terms.openBy >= terms.reportBy) revert DeadlineOrder(terms.openBy, terms.reportBy);
-        uint256 latest = block.timestamp + maxLife;
-        if (terms.reportBy > latest) revert LifeTooLong(terms.reportBy, latest);
+        if (terms.openBy >= terms.reportBy) revert DeadlineOrder(uint40(terms.openBy), uint40(terms.reportBy));
+        unchecked {
+            uint256 latest = block.timestamp + maxLife; // of 64 and 40 bits
+            if (terms.reportBy > latest) revert LifeTooLong(uint40(terms.reportBy), latest);
+        }
     }
 
     function _checkReason(bool valid, uint8 reason) private pure {
@@ -716,7 +762,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         encounter_ = _encounters[id];
         now_ = Slots.progress(encounter_.progress);
         if (now_.state == State.None && terms.nonce != 0) {
-            _accounts[terms.learner] = _vacate(id, terms.learner, terms.nonce);
+            (_accounts[terms.learner],) = _vacate(id, uint160(terms.learner), terms.nonce);
             now_.state = State.Open;
             now_.reward = terms.reward;
             now_.parameterSet = terms.parameterSet;
@@ -826,20 +872,48 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     }
 
     /// @dev May it be settled now, and with how many ballots: V, or the whole panel, if smaller.
-    function _checkSettle(bytes32 id, Terms calldata terms, uint256 rules, Draw memory draw, uint256 length)
-        private
-        view
-        returns (uint256 votes)
-    {
+    function _checkSettle(
+        bytes32 id,
+        Words calldata terms,
+        uint256 rules,
+        bytes32 seed,
+        uint256 parties,
+        uint256 length
+    ) private view returns (uint256 votes) {
         votes = uint8(rules);
         if (Slots.sealedVotes(rules)) revert VotesAreSealed(id);
-        uint256 latest = uint256(terms.reportBy) + Slots.voteTime(rules);
-        if (block.timestamp > latest) revert DeadlinePassed(uint40(latest), block.timestamp);
-        if (length != SIGNATURE + votes * BALLOT || draw.seats == 0) {
-            uint192 panel = Panel.draw(_taken, draw.seed, draw.seats, draw.learnerSeat, draw.neighborSeat, votes);
-            votes = Panel.size(panel);
-            if (votes == 0) revert VotesMissing(0, 1, uint40(latest));
-            if (length != SIGNATURE + votes * BALLOT) revert EvidenceLength(length, SIGNATURE + votes * BALLOT);
+        unchecked {
+            // Times of 40 and 32 bits; at most seven votes.
+            uint256 latest = terms.reportBy + Slots.voteTime(rules);
+            if (block.timestamp > latest) revert DeadlinePassed(uint40(latest), block.timestamp);
+            if (length != SIGNATURE + votes * BALLOT || terms.seats == 0) {
+                uint192 panel = Panel.draw(_taken, seed, terms.seats, uint24(parties), parties >> 24, votes);
+                votes = Panel.size(panel);
+                if (votes == 0) revert VotesMissing(0, 1, uint40(latest));
+                if (length != SIGNATURE + votes * BALLOT) revert EvidenceLength(length, SIGNATURE + votes * BALLOT);
+            }
+        }
+    }
+
+    /// @dev The report of a settlement carries the signature of the side that the verdict costs.
+    function _checkReporter(
+        bytes32 separator,
+        bytes32 id,
+        Words calldata terms,
+        bytes32 updated,
+        uint256 yes,
+        uint256 votes,
+        bytes calldata evidence
+    ) private view {
+        bytes32 digest = _digest(separator, REPORT_TYPEHASH, id, updated, 0, 0, 96);
+        uint256 signer = _signer(digest, _word(evidence, 0), _word(evidence, 32));
+        unchecked {
+            if (signer != terms.neighbor) {
+                if (signer != terms.learner) _wrongSigner(terms.learner, signer);
+                if (2 * yes < votes) _wrongSigner(terms.neighbor, signer);
+            } else if (2 * yes > votes && block.timestamp <= terms.reportBy) {
+                revert TooEarly(uint40(terms.reportBy) + 1, block.timestamp);
+            }
         }
     }
 
@@ -855,44 +929,42 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         if (learnerR == 0) {
             if (block.timestamp <= reportBy) revert TooEarly(reportBy + 1, block.timestamp);
         } else {
-            _checkSignature(digest, learnerR, _word(signatures, 32), learner);
+            _checkSignature(digest, learnerR, _word(signatures, 32), uint160(learner));
         }
-        _checkSignature(digest, _word(signatures, 64), _word(signatures, 96), neighbor);
+        _checkSignature(digest, _word(signatures, 64), _word(signatures, 96), uint160(neighbor));
     }
 
     /// @dev Finds out who signed the ballots, which have to be those of the panel's seats in order: the draw goes on from seat to
     /// seat, and may skip only who cannot be on the panel. In assembly, since it costs most of what a settlement computes.
-    /// @return yes bit i: ballot i says valid
-    /// @return voters address and account of each
+    /// @param panel the seats that are not drawn any more, of 24 bits each: the parties', to which it adds the voters'
+    /// @return yes how many ballots say valid
+    /// @return voters where the ballots begin in memory, as _voter reads them
     // The constant is shifted by the verdict on purpose: it is a table of bits.
     // slither-disable-next-line incorrect-shift
     function _tally(
         bytes32 separator,
         bytes32 id,
         bytes32 updated,
-        Draw memory draw,
+        bytes32 seed,
+        uint256 seats,
+        uint256 panel,
         uint256 votes,
         bytes calldata evidence
-    ) private view returns (uint256 yes, uint256[] memory voters) {
-        voters = new uint256[](2 * votes);
+    ) private view returns (uint256 yes, uint256 voters) {
         bytes32 typehash = VOTE_TYPEHASH;
-        bytes32 digest;
-        uint256 i;
         uint256 verdict;
         uint256 voter;
+        uint256 out;
+        uint256 m;
         uint256 fault;
         assembly ("memory-safe") {
-            let m := mload(64)
+            m := mload(64)
+            voters := add(m, 160) // behind what is hashed
+            mstore(64, add(voters, mul(VOTER, votes)))
             let at := add(evidence.offset, SIGNATURE)
-            let out := add(voters, 32)
-            let seed := mload(draw)
-            let seats := mload(add(draw, 32))
-            let learnerSeat := mload(add(draw, 64))
-            let neighborSeat := mload(add(draw, 96))
             let last := 256
-            let panel := 0
             let k := 0
-            for {} lt(i, votes) { i := add(i, 1) } {
+            for { out := voters } lt(out, mload(64)) { out := add(out, VOTER) } {
                 verdict := byte(0, calldataload(at))
                 if xor(verdict, last) {
                     // valid | reason << 1: Accuracy 1 and 0, PreviousWithheld 3, UpdatedWithheld 4, UpdatedMalformed 6.
@@ -909,13 +981,12 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
                     mstore(m, shl(240, 0x1901))
                     mstore(add(m, 2), separator)
                     mstore(add(m, 34), hash)
-                    digest := keccak256(m, 66)
+                    mstore(m, keccak256(m, 66)) // the digest, which stays there until the verdict changes
                     last := verdict
                 }
                 // Who signed: as in _signer.
                 let vs := calldataload(add(at, 33))
                 let s := shr(1, shl(1, vs))
-                mstore(m, digest)
                 mstore(add(m, 32), add(shr(255, vs), 27))
                 mstore(add(m, 64), calldataload(add(at, 1)))
                 mstore(add(m, 96), s)
@@ -927,7 +998,8 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
                     break
                 }
                 mstore(32, _accounts.slot)
-                let acc := sload(keccak256(0, 64))
+                let place := keccak256(0, 64)
+                let acc := sload(place)
                 let seat := and(shr(192, acc), 0xffffff)
                 for {} 1 {} {
                     if eq(k, 64) {
@@ -938,11 +1010,10 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
                     mstore(32, k)
                     k := add(k, 1)
                     let drawn := add(mod(keccak256(0, 64), seats), 1)
-                    let skip := or(eq(drawn, learnerSeat), eq(drawn, neighborSeat))
-                    for { let rest := panel } rest { rest := shr(24, rest) } {
-                        skip := or(skip, eq(and(rest, 0xffffff), drawn))
-                    }
-                    if skip { continue }
+                    // All seats of the panel at once: where one equals `drawn`, the difference is zero, and a zero is what subtracting
+                    // 1 makes negative.
+                    let differ := xor(panel, mul(drawn, SEATS_ONES))
+                    if and(and(sub(differ, SEATS_ONES), not(differ)), SEATS_HIGHS) { continue }
                     if eq(drawn, seat) { break }
                     mstore(0, shr(8, drawn))
                     mstore(32, _taken.slot)
@@ -953,16 +1024,39 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
                 }
                 if fault { break }
                 panel := or(shl(24, panel), seat)
-                mstore(out, voter)
-                mstore(add(out, 32), acc)
-                out := add(out, 64)
-                yes := or(yes, shl(i, and(verdict, 1)))
+                let valid := and(verdict, 1)
+                yes := add(yes, valid)
+                mstore(out, or(shl(160, valid), voter))
+                mstore(add(out, 32), place)
+                mstore(add(out, 64), acc)
                 at := add(at, BALLOT)
             }
         }
+        if (fault != 0) _badBallot(fault, id, verdict, voter, (out - voters) / VOTER, m);
+    }
+
+    /// @dev Why _tally stopped, in the terms of its variables.
+    function _badBallot(uint256 fault, bytes32 id, uint256 verdict, uint256 voter, uint256 number, uint256 m)
+        private
+        pure
+    {
+        bytes32 digest;
+        assembly ("memory-safe") {
+            digest := mload(m)
+        }
         if (fault == 1) revert BadReason(verdict & 1 == 1, uint8(verdict >> 1));
         if (fault == 2) revert BadSignature(digest);
-        if (fault == 3) revert NotOnPanel(id, uint8(i), address(uint160(voter)));
+        revert NotOnPanel(id, uint8(number), address(uint160(voter)));
+    }
+
+    /// @dev A ballot as _tally left it: its verdict, whose it is, where that account lies and what it holds.
+    function _voter(uint256 at) private pure returns (uint256 valid, uint256 who, Place place, Account acc) {
+        assembly ("memory-safe") {
+            who := mload(at)
+            valid := shr(160, who)
+            place := mload(add(at, 32))
+            acc := mload(add(at, 64))
+        }
     }
 
     /// @dev The revert data of the last call, cut off where nothing of ours is longer.
@@ -1057,16 +1151,20 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
 
     // Inside: signatures
 
-    function _checkSignature(bytes32 digest, bytes32 r, bytes32 vs, address expected) private view {
-        address signer = _signer(digest, r, vs);
-        if (signer != expected) revert WrongSigner(expected, signer);
+    function _checkSignature(bytes32 digest, bytes32 r, bytes32 vs, uint256 expected) private view {
+        uint256 signer = _signer(digest, r, vs);
+        if (signer != expected) _wrongSigner(expected, signer);
+    }
+
+    function _wrongSigner(uint256 expected, uint256 signer) private pure {
+        revert WrongSigner(address(uint160(expected)), address(uint160(signer)));
     }
 
     /// @dev Who signed; reverts where nobody did. EIP-2098: the highest bit of vs is the parity, the rest s, which is in the lower
     /// half, so that nobody can make a second signature out of one.
-    function _signer(bytes32 digest, bytes32 r, bytes32 vs) private view returns (address signer) {
+    function _signer(bytes32 digest, bytes32 r, bytes32 vs) private view returns (uint256 signer) {
         assembly ("memory-safe") {
-            let s := and(vs, not(shl(255, 1)))
+            let s := shr(1, shl(1, vs))
             if iszero(gt(s, HALF_ORDER)) {
                 let free_ := mload(64)
                 mstore(free_, digest)
@@ -1078,7 +1176,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
                 signer := mload(0)
             }
         }
-        if (signer == address(0)) revert BadSignature(digest);
+        if (signer == 0) revert BadSignature(digest);
     }
 
     function _count(uint8 bits) private pure returns (uint256 ones) {

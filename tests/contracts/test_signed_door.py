@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 from contract_field import LEARNER, NEIGHBOR, PERSONS, SALTS, STAKE, TOKEN, UPDATED, Field
+from eth_hash.auto import keccak
 
 from contracts import calls, events, panel, reverts, signing
 from contracts.errors import decode_revert
 from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import ActionKind, EncounterState, VoteReason
-from contracts.terms import Terms
+from contracts.terms import TERMS_TYPE_STRING, TERMS_TYPES, Terms, typed_hash
 
 RELAYER = PERSONS[15]
 ME, PEER = PERSONS[LEARNER], PERSONS[NEIGHBOR]
 OTHER = bytes([9]) * 32
+BITS = {"address": 160} | {f"uint{bits}": bits for bits in (16, 24, 32, 40, 96)}
 
 
 @pytest.fixture
@@ -109,6 +111,23 @@ def test_openings_that_are_refused(field: Field) -> None:
     assert isinstance(field.refused(RELAYER, field.open_call(direct)), reverts.WrongDoor)
     late = field.refused(RELAYER, field.open_call(agreed), at=agreed.open_by + 1)
     assert isinstance(late, reverts.DeadlinePassed)
+
+
+@pytest.mark.parametrize("place", [place for place, kind in enumerate(TERMS_TYPES) if kind in BITS])
+def test_terms_with_a_member_that_exceeds_its_type_are_refused_though_both_signed_them(
+    field: Field, place: int
+) -> None:
+    agreed = field.signed_terms()
+    good = field.open_call(agreed)
+    for bit in (BITS[TERMS_TYPES[place]], 255):
+        words = [good[at : at + 32] for at in range(4, 4 + 32 * len(TERMS_TYPES), 32)]
+        words[place] = (int.from_bytes(words[place], "big") | 1 << bit).to_bytes(32, "big")
+        digest = typed_hash(field.domain, keccak(keccak(TERMS_TYPE_STRING.encode()) + b"".join(words)))
+        signatures = signing.sign(ME, digest) + signing.sign(PEER, digest)
+        refused = field.refused(RELAYER, good[:4] + b"".join(words) + signatures)
+        assert isinstance(refused, reverts.UnknownRevert)
+        assert "data 0x:" in str(refused)
+    field.send(RELAYER, good)
 
 
 # Settling

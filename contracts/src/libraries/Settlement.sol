@@ -20,22 +20,23 @@ library Settlement {
     }
 
     /// @notice What a voter locks: the reward's share bondBps, rounded up.
-    function bond(uint96 reward, uint16 bondBps) internal pure returns (uint96) {
+    function bond(uint256 reward, uint256 bondBps) internal pure returns (uint96) {
         unchecked {
-            return uint96((uint256(reward) * bondBps + 9_999) / 10_000); // bondBps <= 10,000: at most the reward
+            return uint96((reward * bondBps + 9_999) / 10_000); // bondBps <= 10,000: at most the reward
         }
     }
 
     /// @notice The amounts of cases 1 to 5.
+    /// @param reward_ below 2^96, as yes_ and no_ are below 2^8
     /// @param rules a parameter set in one word, see Slots
     /// @dev unchecked: every product is below 2^96 * 2^14 * 2^8, every divisor is positive
-    function settle(uint96 reward_, uint256 yes_, uint256 no_, uint256 rules)
+    function settle(uint256 reward_, uint256 yes_, uint256 no_, uint256 rules)
         internal
         pure
         returns (Payoff memory pay)
     {
         unchecked {
-            int256 reward = int256(uint256(reward_));
+            int256 reward = int256(reward_);
             int256 yes = int256(yes_);
             int256 no = int256(no_);
             int256 votes = yes + no;

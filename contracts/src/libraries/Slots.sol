@@ -7,7 +7,24 @@ import {IIdmlEscrow} from "../interfaces/IIdmlEscrow.sol";
 /// The supply of the token is below 2^96, so that sums of balances never overflow a field.
 type Account is uint256;
 
-using {free, locked, seat, leavingAt, isBusy, flip, credit, debit, lock, unlock, sit, leave} for Account global;
+using {free, locked, total, seat, leavingAt, isBusy, flip, credit, debit, lock, unlock, sit, leave} for Account global;
+
+/// @notice A storage slot of one word: whoever reads it and writes it later looks it up, which means hashing, once.
+type Place is bytes32;
+
+using {read, write} for Place global;
+
+function read(Place place) view returns (uint256 word) {
+    assembly ("memory-safe") {
+        word := sload(place)
+    }
+}
+
+function write(Place place, uint256 word) {
+    assembly ("memory-safe") {
+        sstore(place, word)
+    }
+}
 
 function free(Account a) pure returns (uint96) {
     return uint96(Account.unwrap(a));
@@ -15,6 +32,13 @@ function free(Account a) pure returns (uint96) {
 
 function locked(Account a) pure returns (uint96) {
     return uint96(Account.unwrap(a) >> 96);
+}
+
+/// @dev Free and locked.
+function total(Account a) pure returns (uint256) {
+    unchecked {
+        return uint256(a.free()) + a.locked();
+    }
 }
 
 /// @dev The validator seat it holds; zero for none.
@@ -28,13 +52,13 @@ function leavingAt(Account a) pure returns (uint40) {
 }
 
 /// @dev Whether an encounter that was opened by signatures occupies the lane of a nonce.
-function isBusy(Account a, uint32 nonce) pure returns (bool) {
-    return Account.unwrap(a) >> (248 + (nonce & 7)) & 1 == 1;
+function isBusy(Account a, uint256 nonce) pure returns (bool) {
+    return Account.unwrap(a) >> (248 | nonce & 7) & 1 == 1;
 }
 
 /// @dev The lane of a nonce changes from vacant to busy or back.
-function flip(Account a, uint32 nonce) pure returns (Account) {
-    return Account.wrap(Account.unwrap(a) ^ 1 << (248 + (nonce & 7)));
+function flip(Account a, uint256 nonce) pure returns (Account) {
+    return Account.wrap(Account.unwrap(a) ^ 1 << (248 | nonce & 7));
 }
 
 /// @dev The caller makes sure that free + amount < 2^96.
@@ -52,16 +76,16 @@ function debit(Account a, uint256 amount) pure returns (Account) {
 }
 
 /// @dev From free to locked; the caller makes sure that amount <= free.
-function lock(Account a, uint96 amount) pure returns (Account) {
+function lock(Account a, uint256 amount) pure returns (Account) {
     unchecked {
-        return Account.wrap(Account.unwrap(a) - amount + (uint256(amount) << 96));
+        return Account.wrap(Account.unwrap(a) - amount + (amount << 96));
     }
 }
 
 /// @dev Out of locked, into nothing: `credit` says where it goes. The caller makes sure that amount <= locked.
-function unlock(Account a, uint96 amount) pure returns (Account) {
+function unlock(Account a, uint256 amount) pure returns (Account) {
     unchecked {
-        return Account.wrap(Account.unwrap(a) - (uint256(amount) << 96));
+        return Account.wrap(Account.unwrap(a) - (amount << 96));
     }
 }
 

@@ -12,15 +12,19 @@ INSTALL := PYTHONWARNINGS=ignore $(PIP) install --quiet --constraint constraints
 REQUIRES := pyproject.toml constraints.txt
 # One thread per process: two threads on a busy two-core machine are slower than one.
 export OMP_NUM_THREADS := 1
+# Whole files, in the order that tests/conftest.py gives them: what is set up for a file is set up once.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+THOROUGH := tests/contracts/test_forge.py tests/contracts/test_lives.py tests/contracts/test_settlement.py
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
-.PHONY: demo test data toolchain lint types check slither mutants bench constraints clean help
+.PHONY: demo test thorough data toolchain lint types check slither mutants bench constraints clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
+	@echo 'make thorough the random tests of the contracts, twenty times as deep'
 	@echo 'make check   lint and types'
 	@echo 'make slither analyse the contracts'
 	@echo 'make mutants do the tests find seeded faults in the contracts?'
@@ -32,7 +36,11 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+# What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
+thorough: $(VENV)/ready-dev toolchain
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
 
 check: lint types
 

@@ -56,9 +56,9 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [*toolchain.forge(), *arguments, "--use", str(toolchain.solc()), "--offline"]
 
 
-def run_tests() -> tuple[Outcome, ...]:
-    """Run all tests, as deep as foundry.toml says. Raises `ToolMissing` or `ForgeFailed`."""
-    environment = os.environ | {"FOUNDRY_DISABLE_NIGHTLY_WARNING": "1", "NO_COLOR": "1"}
+def run_tests(profile: str = "default") -> tuple[Outcome, ...]:
+    """Run all tests, as deep as ``profile`` in foundry.toml says. Raises `ToolMissing` or `ForgeFailed`."""
+    environment = os.environ | {"FOUNDRY_PROFILE": profile, "FOUNDRY_DISABLE_NIGHTLY_WARNING": "1", "NO_COLOR": "1"}
     done = subprocess.run(
         command(["test", "--json"]), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,17 +1,14 @@
 """Whole runs: real agents, the real gateway application, a real chain, real training on Fashion-MNIST."""
 
-import json
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from simulation_run import Result, run
 
 from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet, settle
-from device_agent.loopback.scenario import TOKEN, Scenario, read_scenario
+from device_agent.loopback.scenario import TOKEN, Scenario
 from device_agent.loopback.seen import Seen
-from device_agent.loopback.simulation import simulate
-from device_agent.loopback.summary import outcomes, summarise
 
 SMALL = Scenario.model_validate(
     {
@@ -25,27 +22,6 @@ SMALL = Scenario.model_validate(
         "run": {"encounters": 8},
     }
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a run left, once everything it started has ended."""
-
-    scenario: Scenario
-    seen: Seen
-    summary: dict
-    events: str
-    cheats: list[dict]
-
-
-def run(scenario: Scenario, folder: Path, chain: str | None = None) -> Result:
-    """Run a scenario to its end."""
-    folder.mkdir(parents=True)
-    with simulate(scenario, folder, chain_kind=chain, progress=lambda _: None) as seen:
-        pass
-    cheats = [one for one in outcomes(scenario, seen) if not one["honest"] and one["verdict"]]
-    events = (folder / "events.jsonl").read_text()
-    return Result(scenario=scenario, seen=seen, summary=summarise(scenario, seen), events=events, cheats=cheats)
 
 
 def timeless(summary: dict) -> dict:
@@ -157,22 +133,3 @@ def test_a_run_without_validators_pays_nobody_and_returns_every_lock(tmp_path: P
     assert result.summary["encounters"]["verdicts"] == {"valid": 0, "invalid": 0, "none": 2}
     assert set(balances(result.seen).values()) == {12 * TOKEN}
     assert all(one.locked == 0 for one in result.seen.samples[-1][2].values())
-
-
-@pytest.fixture(scope="module", params=["demo-oppcl", "demo-gossip"])
-def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return run(read_scenario(request.param), tmp_path_factory.mktemp("demo") / request.param)
-
-
-def test_the_demo_shows_what_it_promises(demo: Result) -> None:
-    """Honest devices gain clearly, label flippers are mostly voted down, and no token is lost."""
-    summary = demo.summary
-    json.dumps(summary)
-    accuracy = summary["accuracy"]
-    assert accuracy["honest_end"] > accuracy["honest_start"] + 0.15
-    assert accuracy["attackers_end"] < accuracy["honest_start"]
-    assert len(demo.cheats) >= 5
-    assert sum(one["verdict"] == "invalid" for one in demo.cheats) > 0.6 * len(demo.cheats)
-    assert summary["votes"]["correct"] > 0.7 * summary["votes"]["measured"]
-    assert summary["tokens"]["conserved"]
-    assert summary["stake"]["honest_out"] <= 1

@@ -13,7 +13,7 @@ from contracts import calls, events, panel, signing, terms
 from contracts.deploy import Deployment, EscrowSettings, deploy_local, reader
 from contracts.errors import ContractRevert, decode_revert
 from contracts.localchain import LocalChain
-from contracts.reading import ContractReader
+from contracts.reading import AccountView, ContractReader
 from contracts.states import EncounterState, VoteReason
 from contracts.terms import Terms
 
@@ -34,7 +34,11 @@ PERSONS = tuple(person(number) for number in range(PEOPLE))
 
 @dataclass
 class Field:
-    """People 0 and 1 are Learner and Neighbor; validators are registered from person 2 on."""
+    """People 0 and 1 are Learner and Neighbor; validators are registered from person 2 on.
+
+    Attributes:
+        known: everybody who sent something, in that order: nobody else has an account, or `check_conservation` fails.
+    """
 
     chain: LocalChain
     deployment: Deployment
@@ -42,6 +46,7 @@ class Field:
     gas: dict[str, list[int]] = field(default_factory=dict)
     panels: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     nonces: Iterator[int] = field(default_factory=lambda: itertools.count(8, 8))
+    known: dict[str, None] = field(default_factory=dict)
 
     @classmethod
     def build(cls, chain: LocalChain, *, validators: int = 10, settings: EscrowSettings | None = None) -> "Field":
@@ -71,6 +76,7 @@ class Field:
     # Sending
 
     def queue(self, who: LocalAccount, data: bytes, *, to: str | None = None, value_wei: int = 0) -> bytes:
+        self.known[who.address] = None
         return self.chain.send(to=to or self.deployment.escrow, data=data, value_wei=value_wei, sender=who, gas=600_000)
 
     def mine(self, timestamp_s: int | None = None) -> None:
@@ -245,20 +251,23 @@ class Field:
 
     # Money
 
+    def accounts(self) -> dict[str, AccountView]:
+        return {address: self.read.account(address) for address in self.known}
+
     def balances(self) -> dict[str, int]:
-        return {one.address: self.read.account(one.address).total for one in PERSONS}
+        return {address: account.total for address, account in self.accounts().items()}
 
     def locked(self) -> int:
-        return sum(self.read.account(one.address).locked for one in PERSONS)
+        return sum(account.locked for account in self.accounts().values())
 
     def check_conservation(self) -> None:
         """The escrow holds exactly what it owes, and every seat's bit tells the truth."""
-        owed = sum(self.balances().values()) + self.read.pending_fines()
+        accounts = self.accounts()
+        owed = sum(account.total for account in accounts.values()) + self.read.pending_fines()
         assert self.read.balance_of(self.deployment.escrow) == owed
         minimum = self.read.min_stake()
-        for one in PERSONS:
-            account = self.read.account(one.address)
+        for address, account in accounts.items():
             if account.seat:
                 assert self.read.is_taken(account.seat)
-                assert self.read.seat_owner(account.seat) == one.address
+                assert self.read.seat_owner(account.seat) == address
                 assert account.leaving_at or account.free + account.locked >= minimum

@@ -4,6 +4,7 @@ import re
 import tomllib
 
 import pytest
+from hypothesis import settings
 
 from contracts import compile as compiler
 from contracts import solidity
@@ -16,9 +17,13 @@ WRITTEN = sorted(
 )
 
 
+PROFILE = settings.get_current_profile_name()
+LEAST_RUNS, LEAST_CALLS = (10_000, 100_000) if PROFILE == "thorough" else (500, 10_000)
+
+
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, Outcome]:
-    return {f"{one.suite}.{one.name.partition('(')[0]}": one for one in solidity.run_tests()}
+    return {f"{one.suite}.{one.name.partition('(')[0]}": one for one in solidity.run_tests(PROFILE)}
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -27,9 +32,9 @@ def test_solidity(name: str, outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes[name]
     assert outcome.reason is None
     if "(" in outcome.name and not outcome.name.endswith("()"):
-        assert outcome.runs >= 10_000
+        assert outcome.runs >= LEAST_RUNS
     if outcome.name.startswith("invariant"):
-        assert outcome.runs >= 100_000
+        assert outcome.runs >= LEAST_CALLS
 
 
 @pytest.mark.timeout(900)

@@ -193,6 +193,9 @@ def test_random_lives_go_as_the_reference_says(lives: type[Lives]) -> None:
     run_state_machine_as_test(
         lives,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=settings.default.max_examples // 12,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

@@ -107,7 +107,7 @@ def test_parameters_the_contract_refuses_are_refused(changes: dict[str, int]) ->
 
 
 @settings(
-    max_examples=25,
+    max_examples=settings.default.max_examples // 10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -146,7 +146,7 @@ def test_the_signed_door_pays_what_the_reference_says(
 
 
 @settings(
-    max_examples=40,
+    max_examples=settings.default.max_examples // 8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

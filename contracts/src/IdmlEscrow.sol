@@ -1052,8 +1052,9 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     /// @dev A ballot as _tally left it: its verdict, whose it is, where that account lies and what it holds.
     function _voter(uint256 at) private pure returns (uint256 valid, uint256 who, Place place, Account acc) {
         assembly ("memory-safe") {
-            who := mload(at)
-            valid := shr(160, who)
+            let word := mload(at)
+            valid := shr(160, word)
+            who := xor(word, shl(160, valid))
             place := mload(add(at, 32))
             acc := mload(add(at, 64))
         }

@@ -125,8 +125,7 @@ def test_terms_with_a_member_that_exceeds_its_type_are_refused_though_both_signe
         digest = typed_hash(field.domain, keccak(keccak(TERMS_TYPE_STRING.encode()) + b"".join(words)))
         signatures = signing.sign(ME, digest) + signing.sign(PEER, digest)
         refused = field.refused(RELAYER, good[:4] + b"".join(words) + signatures)
-        assert isinstance(refused, reverts.UnknownRevert)
-        assert "data 0x:" in str(refused)
+        assert isinstance(refused, reverts.OutOfGas)  # without a reason, as the compiler's own check
     field.send(RELAYER, good)
 
 

@@ -18,7 +18,7 @@ from contracts import panel
 from contracts.errors import MalformedCalldata, MalformedTerms, UnknownCall
 from contracts.settlement import ParameterSet
 from contracts.states import ActionKind, VoteReason
-from contracts.terms import TERMS_TYPES, Terms, terms_from_tuple
+from contracts.terms import TERMS_TYPES, Domain, Terms, encounter_id, terms_from_tuple
 
 __all__ = ["Call", "VoteReason", "decode", "encode"]
 
@@ -400,6 +400,12 @@ def signature(kind: type[Call]) -> str:
 def function_name(call: Call) -> str:
     """The Solidity name of a call's function, for logs and metrics."""
     return _FUNCTIONS[type(call)][0]
+
+
+def encounter_of(call: Call, domain: Domain) -> bytes | None:
+    """The id of the encounter a call is about; None for one that is about an account or the rules."""
+    terms = getattr(call, "terms", None)
+    return encounter_id(terms, domain) if isinstance(terms, Terms) else getattr(call, "encounter", None)
 
 
 SELECTORS: Final[dict[type[Call], bytes]] = {kind: keccak(signature(kind).encode())[:4] for kind in _FUNCTIONS}

@@ -191,6 +191,10 @@ class ContractReader:
         """Token base units in a wallet."""
         return int(self._one(self.token, "balanceOf(address)", (who,), "uint256"))
 
+    def permit_nonce(self, who: str) -> int:
+        """The nonce of an owner's next permit (ERC-2612)."""
+        return int(self._one(self.token, "nonces(address)", (who,), "uint256"))
+
     def allowance(self, owner: str, spender: str) -> int:
         """Token base units a spender may move."""
         return int(self._one(self.token, "allowance(address,address)", (owner, spender), "uint256"))

@@ -106,3 +106,13 @@ def evidence(report: bytes, ballots: list[tuple[bool, VoteReason, bytes]]) -> by
         ballots: (verdict, reason, signature) of each seat, in order.
     """
     return report + b"".join(bytes([valid | reason << 1]) + signed for valid, reason, signed in ballots)
+
+
+def read_evidence(data: bytes) -> tuple[bytes, list[tuple[bool, VoteReason, bytes]]]:
+    """Take apart what `evidence` put together. Raises ValueError for a length or a reason that no contract takes."""
+    report, rest = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
+    size = SIGNATURE_BYTES + 1
+    if len(report) != SIGNATURE_BYTES or len(rest) % size:
+        raise ValueError(f"{len(data)} bytes are not a report and ballots")
+    ballots = [rest[at : at + size] for at in range(0, len(rest), size)]
+    return report, [(bool(one[0] & 1), VoteReason(one[0] >> 1), one[1:]) for one in ballots]

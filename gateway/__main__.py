@@ -41,6 +41,7 @@ examples:
 gateway.toml:
   chain = "amoy"                  # anvil, ganache, amoy or an RPC URL
   data = "/var/lib/idml-gateway"
+  operator_key = "/etc/idml/operator.key"   # whose account pays for the operations of devices
   [limits]
   max_gas = 1_000_000
 
@@ -103,9 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         "inspect",
         parents=[settings],
         allow_abbrev=False,
-        help="print what the database knows about a transaction or an encounter",
+        help="print what the database knows about a transaction, an operation or an encounter",
     )
-    inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|ENCOUNTER", help="0x and 64 hex digits")
+    inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|OPERATION|ENCOUNTER", help="0x and 64 hex digits")
     inspecting.set_defaults(run=_inspect)
     return parser
 
@@ -123,7 +124,8 @@ def _open(config: GatewayConfig) -> Gateway:
     for line in config.shown():
         print(line)
     opened = open_gateway(config)
-    print(f"chain id {opened.deployment.chain_id}, escrow {opened.deployment.escrow}", flush=True)
+    print(f"chain id {opened.deployment.chain_id}, escrow {opened.deployment.escrow}")
+    print(f"operator {opened.operator.address}: pays for the operations of devices", flush=True)
     return opened
 
 
@@ -236,7 +238,7 @@ def _stopped(seen: Sequence[int]) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from gateway.app import submission_view  # noqa: PLC0415
+    from gateway.app import operation_view, submission_view  # noqa: PLC0415
     from gateway.store import Store  # noqa: PLC0415
     from gateway.views import encounter_view  # noqa: PLC0415
 
@@ -246,15 +248,18 @@ def _inspect(arguments: argparse.Namespace) -> int:
     store = Store(config.url)
     try:
         submission = store.submission(arguments.id)
+        operation = store.operation(arguments.id)
         rows = store.encounter_events(arguments.id)
         if submission is not None:
             shown = submission_view(submission)
+        elif operation is not None:
+            shown = operation_view(operation)
         elif rows:
             salts = store.salts(arguments.id)
             shown = encounter_view(arguments.id, store.terms(arguments.id), rows, salts=salts)
             shown["events"] = [row.as_json() for row in rows]
         else:
-            _complain(GatewayError(f"{arguments.id} is no transaction or encounter this gateway has seen"))
+            _complain(GatewayError(f"{arguments.id} is no transaction, operation or encounter this gateway has seen"))
             return 1
     finally:
         store.close()

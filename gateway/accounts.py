@@ -14,8 +14,6 @@ from gateway.store import Store
 from gateway.views import Json
 
 _ADDRESS = re.compile(r"[0-9a-fA-F]{40}")
-_FEE_HEADROOM = 2
-"""A fee cap of twice the base fee stays valid through six full blocks."""
 
 
 class Accounts:
@@ -38,6 +36,7 @@ class Accounts:
             "next_nonce": self._store.free_nonce(account, at_least=self._node.nonce(account)),
             "native_wei": self._node.balance_wei(account),
             "tokens": self._reader.balance_of(account),
+            "permit_nonce": self._reader.permit_nonce(account),
             "free": stake.free,
             "locked": stake.locked,
             "unbonding": stake.unbonding,
@@ -81,7 +80,7 @@ class Accounts:
             **self._fixed,
             "seat_count": self._reader.seat_count(),
             "tip_wei": tip_wei,
-            "max_fee_wei": self._node.base_fee_wei() * _FEE_HEADROOM + tip_wei,
+            "max_fee_wei": self._node.max_fee_wei(tip_wei),
             "parameter_sets": {
                 str(number): {**self.parameters(number), "retired": number in retired} for number in numbers
             },

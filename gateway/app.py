@@ -16,14 +16,16 @@ from flask import Flask, Response, jsonify, request, send_file
 from werkzeug.exceptions import HTTPException
 
 from contracts.deploy import Deployment
+from contracts.terms import Domain
 from gateway.accounts import Accounts, checked_address
+from gateway.cases import Cases
 from gateway.config import Limits
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
 from gateway.node import Node
 from gateway.policy import check
 from gateway.shelf import Shelf
-from gateway.store import Store, Submission
-from gateway.views import Json, encounter_view, job_view
+from gateway.store import Operation, Store, Submission
+from gateway.views import Json, encounter_view
 
 _log = logging.getLogger(__name__)
 _FEED_LIMIT = 500
@@ -54,6 +56,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
     accounts = Accounts(store=store, node=node, deployment=deployment)
+    domain = Domain(chain_id=deployment.chain_id, escrow=deployment.escrow)
+    cases = Cases(store=store, accounts=accounts, domain=domain, now_s=now_s)
 
     def view(encounter: str) -> Json:
         rows = store.encounter_events(encounter)
@@ -62,7 +66,7 @@ def create_app(
     @app.post("/v1/transactions")
     def post_transaction() -> tuple[Response, int]:
         checked = check(
-            _raw(limits),
+            _hex_of("raw", limits),
             chain_id=deployment.chain_id,
             token=deployment.token,
             escrow=deployment.escrow,
@@ -77,6 +81,18 @@ def create_app(
         if submission is None:
             raise Refusal(404, Code.NOT_FOUND, f"no transaction {key} was handed to this gateway")
         return jsonify(submission_view(submission))
+
+    @app.post("/v1/operations")
+    def post_operation() -> tuple[Response, int]:
+        operation, new = cases.take(_hex_of("call", limits))
+        return jsonify(operation_view(operation)), 202 if new else 200
+
+    @app.get("/v1/operations/<key>")
+    def get_operation(key: str) -> Response:
+        operation = store.operation(key.lower())
+        if operation is None:
+            raise Refusal(404, Code.NOT_FOUND, f"no operation {key} was handed to this gateway")
+        return jsonify(operation_view(operation))
 
     @app.get("/v1/accounts/<address>")
     def get_account(address: str) -> Response:
@@ -94,26 +110,8 @@ def create_app(
     @app.get("/v1/jobs")
     def get_jobs() -> Response:
         validator = checked_address(request.args.get("validator", ""))
-        seat = accounts.seat(validator)
-        head = store.head()
-        now = head.time_s if head else 0
-        found = [view(encounter) for encounter in (store.open_votings(at_s=now) if seat else [])]
-        jobs = []
-        for one in found:
-            if one["terms"] is None:  # no transaction seen here carried them
-                continue
-            rules = accounts.parameters(one["terms"]["parameter_set"])
-            job = job_view(
-                one,
-                validator=validator,
-                seat=seat,
-                validators=rules["validators"],
-                standby_delay_s=rules["standby_delay_s"],
-                chain_time_s=now,
-            )
-            if job is not None:
-                jobs.append(job)
-        return jsonify({"jobs": jobs, "chain_time_s": now})
+        jobs, chain_time_s = cases.jobs(validator)
+        return jsonify({"jobs": jobs, "chain_time_s": chain_time_s})
 
     @app.get("/v1/events")
     def get_events() -> Response:
@@ -157,7 +155,8 @@ def create_app(
     return app
 
 
-def _raw(limits: Limits) -> bytes:
+def _hex_of(member: str, limits: Limits) -> bytes:
+    """The bytes that are the only member of the request's body."""
     if (request.content_length or 0) > limits.max_json_bytes:
         raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {limits.max_json_bytes} bytes of JSON")
     request.max_content_length = limits.max_json_bytes  # also for a body that does not say how long it is
@@ -167,12 +166,12 @@ def _raw(limits: Limits) -> bytes:
     if data.count(b"[") + data.count(b"{") <= _MAX_BRACKETS:
         with contextlib.suppress(ValueError):
             body = json.loads(data)
-    if not isinstance(body, dict) or set(body) != {"raw"} or not isinstance(body["raw"], str):
-        raise Refusal(400, Code.BAD_REQUEST, 'the body must be {"raw": "0x..."}')
+    if not isinstance(body, dict) or set(body) != {member} or not isinstance(body[member], str):
+        raise Refusal(400, Code.BAD_REQUEST, f'the body must be {{"{member}": "0x..."}}')
     try:
-        return bytes.fromhex(body["raw"].removeprefix("0x"))
+        return bytes.fromhex(body[member].removeprefix("0x"))
     except ValueError:
-        raise Refusal(400, Code.BAD_REQUEST, "raw must be hex digits after 0x") from None
+        raise Refusal(400, Code.BAD_REQUEST, f"{member} must be hex digits after 0x") from None
 
 
 def submission_view(submission: Submission) -> Json:
@@ -187,6 +186,23 @@ def submission_view(submission: Submission) -> Json:
         "block": submission.block,
         "gas": submission.gas,
         "note": submission.note,
+    }
+
+
+def operation_view(operation: Operation) -> Json:
+    """Return an operation as devices and operators see it.
+
+    Its state is "waiting", "over", or that of the transaction that carries it: accepted, broadcast, included, final...
+    """
+    carried = None if operation.carried is None else operation.carried.value
+    return {
+        "id": operation.id,
+        "function": operation.function,
+        "encounter": operation.encounter,
+        "account": operation.account,
+        "state": "over" if operation.over else carried or "waiting",
+        "transaction": operation.batch,
+        "note": operation.note,
     }
 
 

@@ -20,6 +20,7 @@ from gateway.app import create_app
 from gateway.config import GatewayConfig, masked
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
 from gateway.node import Node
+from gateway.operator import Operator, load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.worker import Worker
@@ -36,6 +37,7 @@ class Gateway:
     shelf: Shelf
     node: Node
     deployment: Deployment
+    operator: Operator
     worker: Worker
     app: Flask
 
@@ -69,9 +71,19 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     node = Node(connected, profile)
     store = open_store(config)
     shelf = Shelf(config.data / "models")
-    worker = Worker(store, node, deployment, now_s=now_s, resend_after_s=config.resend_after_s)
+    operator = load_operator(config.operator_key or config.data / "operator.key")
+    worker = Worker(store, node, deployment, operator=operator, now_s=now_s, resend_after_s=config.resend_after_s)
     app = create_app(store=store, shelf=shelf, node=node, deployment=deployment, limits=config.limits, now_s=now_s)
-    return Gateway(config=config, store=store, shelf=shelf, node=node, deployment=deployment, worker=worker, app=app)
+    return Gateway(
+        config=config,
+        store=store,
+        shelf=shelf,
+        node=node,
+        deployment=deployment,
+        operator=operator,
+        worker=worker,
+        app=app,
+    )
 
 
 def open_store(config: GatewayConfig) -> Store:

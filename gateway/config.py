@@ -49,6 +49,8 @@ class GatewayConfig(BaseModel):
         deployment: a deployment's file, or a folder of them; default: this user's.
         data: folder of the database and the models.
         database_url: SQLAlchemy URL; default: SQLite in `data`.
+        operator_key: file with the private key of the account that pays for batches; default: `operator.key` in `data`,
+            made at the first start.
         host: address to listen on.
         port: to listen on; 0 = any free one.
         interval_s: seconds between the worker's steps.
@@ -63,6 +65,7 @@ class GatewayConfig(BaseModel):
     deployment: Path | None = None
     data: Path = Field(default_factory=lambda: platformdirs.user_state_path("idml") / "gateway")
     database_url: str | None = None
+    operator_key: Path | None = None
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8547, ge=0, le=65535)
     interval_s: float = Field(default=1.0, gt=0, le=3600)
@@ -118,7 +121,11 @@ class GatewayConfig(BaseModel):
 
     def shown(self) -> Iterator[str]:
         """Yield the effective settings, one `key = value` each, with secrets masked."""
-        values = self.model_dump(mode="json") | {"database_url": self.url, "rpc_url": self.node_url}
+        values = self.model_dump(mode="json") | {
+            "database_url": self.url,
+            "rpc_url": self.node_url,
+            "operator_key": str(self.operator_key or self.data / "operator.key"),
+        }
         limits = values.pop("limits")
         for key, value in [*values.items(), *((f"limits.{key}", value) for key, value in limits.items())]:
             yield f"{key} = {masked(value)}"

@@ -11,7 +11,8 @@ from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
 from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms
-from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
+from contracts.terms import Domain, Terms, both_salts, commitment, terms_to_json
+from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.node import Node
 from gateway.store import Block, Mined, NewEvent, Store
@@ -85,15 +86,18 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         receipt = node.receipt(transaction)
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
-        call = _call(transaction) if transaction.get("to") in ours else None
+        called = _calls(transaction) if transaction.get("to") in ours else []
         mined.append(Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"]))
-        agreed = getattr(call, "terms", None)
-        if isinstance(agreed, Terms):
-            name = _hex(encounter_id(agreed, domain))
+        for call in called:
+            agreed = getattr(call, "terms", None)
+            if call is None or not isinstance(agreed, Terms):
+                continue
+            name = _hex(calls.encounter_of(call, domain) or b"")
             terms[name] = dict(terms_to_json(agreed))
             if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
                 salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))
-        found += _events(receipt, ours, "" if call is None else calls.function_name(call))
+        told = told_by(called, _decoded(receipt, ours), domain)
+        found += [_row(receipt, one, share=max(1, len(called))) for one in told]
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
     store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
     return consumed
@@ -116,15 +120,21 @@ def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:
     return [one for one in transactions if one.get("to") in ours or bytes(one["hash"]) in inner]
 
 
-def _call(transaction: TxData) -> calls.Call | None:
+def _calls(transaction: TxData) -> list[calls.Call | None]:
+    """The calls of a transaction: those of a batch one by one, None for one that is none of ours."""
+    call = _call(bytes(transaction["input"]))
+    return [_call(one) for one in call.calls] if isinstance(call, calls.Batch) else [call]
+
+
+def _call(data: bytes) -> calls.Call | None:
     try:
-        return calls.decode(bytes(transaction["input"]))
+        return calls.decode(data)
     except (MalformedCalldata, MalformedTerms):
         return None
 
 
-def _events(receipt: TxReceipt, ours: set[str], function: str) -> list[NewEvent]:
-    found: list[NewEvent] = []
+def _decoded(receipt: TxReceipt, ours: set[str]) -> list[events.Event]:
+    found: list[events.Event] = []
     for log in receipt["logs"]:
         if log["address"] not in ours:
             continue
@@ -132,21 +142,25 @@ def _events(receipt: TxReceipt, ours: set[str], function: str) -> list[NewEvent]
             event = events.decode([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
         except MalformedLog:
             continue
-        if event is None:
-            continue
-        args = {field.name: _json(getattr(event, field.name)) for field in fields(event)}
-        found.append(
-            NewEvent(
-                transaction=_hex(receipt["transactionHash"]),
-                function=function,
-                gas=receipt["gasUsed"],
-                name=type(event).__name__,
-                encounter=args.get("encounter"),
-                account=next((args[key] for key in _ABOUT if key in args), None),
-                args=args,
-            )
-        )
+        if event is not None:
+            found.append(event)
     return found
+
+
+def _row(receipt: TxReceipt, told: Told, *, share: int) -> NewEvent:
+    event = told.event
+    args = {field.name: _json(getattr(event, field.name)) for field in fields(event)}
+    args |= {key: _json(value) for key, value in told.beside.items()}
+    return NewEvent(
+        transaction=_hex(receipt["transactionHash"]),
+        place=told.place,
+        function=told.function,
+        gas=receipt["gasUsed"] // share,
+        name=type(event).__name__,
+        encounter=args.get("encounter"),
+        account=next((args[key] for key in _ABOUT if key in args), None),
+        args=args,
+    )
 
 
 def _json(value: Any) -> Any:

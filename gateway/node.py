@@ -12,13 +12,14 @@ from enum import Enum
 
 from eth_typing import HexStr
 from web3 import Web3
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt
 
 from contracts.chain import ChainProfile, Finality
 from gateway.errors import NodeUnavailable
 
 _LEAST_TIP_WEI = 10**9
+_FEE_HEADROOM = 2
 _LONGEST_WORDS = 300
 
 
@@ -130,6 +131,10 @@ class Node:
         """Return the priority fee to use now: at least the profile's floor."""
         return max(self.profile.tip_floor_gwei * 10**9, _LEAST_TIP_WEI)
 
+    def max_fee_wei(self, tip_wei: int) -> int:
+        """Return a fee cap that stays valid through six full blocks: twice the base fee, and the tip."""
+        return self.base_fee_wei() * _FEE_HEADROOM + tip_wei
+
     def base_fee_wei(self) -> int:
         """Return the newest block's base fee."""
         with _faults():
@@ -141,6 +146,21 @@ class Node:
             return bytes(
                 self._web3.eth.call({"to": Web3.to_checksum_address(target), "data": HexStr("0x" + data.hex())})
             )
+
+    def refusal(self, target: str, data: bytes, *, sender: str) -> bytes | None:
+        """Return with which revert data a call would fail at the newest block, None if it would succeed."""
+        with _faults():
+            try:
+                self._web3.eth.call(
+                    {
+                        "from": Web3.to_checksum_address(sender),
+                        "to": Web3.to_checksum_address(target),
+                        "data": HexStr("0x" + data.hex()),
+                    }
+                )
+            except (ContractCustomError, ContractLogicError) as error:
+                return bytes.fromhex(str(error.data or "").removeprefix("0x"))
+        return None
 
     def send(self, raw: bytes) -> Sent:
         """Hand over a raw transaction once. Never raises: an exception from a send means no answer."""

@@ -14,7 +14,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
 
+from contracts.calls import Call, decode
 from gateway.errors import Code, ConfigError, Refusal, StoreUnavailable
+from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.views import EventRow
@@ -52,6 +54,25 @@ _submissions = sa.Table(
     ),
 )
 
+_operations = sa.Table(
+    "operations",
+    _tables,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(66), nullable=False, unique=True),
+    sa.Column("function", sa.String(64), nullable=False),
+    sa.Column("encounter", sa.String(66), index=True),
+    sa.Column("account", sa.String(42)),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("accepted_at_s", sa.Float, nullable=False),
+    # The submission that carries it, and which of its calls does; None while it waits.
+    sa.Column("batch", sa.String(66), index=True),
+    sa.Column("place", sa.Integer),
+    sa.Column("note", sa.Text),
+    # It can do nothing any more.
+    sa.Column("over", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    sqlite_autoincrement=True,
+)
+
 _events = sa.Table(
     "events",
     _tables,
@@ -59,6 +80,7 @@ _events = sa.Table(
     sa.Column("block", sa.BigInteger, nullable=False, index=True),
     sa.Column("block_time_s", sa.BigInteger, nullable=False),
     sa.Column("tx", sa.String(66), nullable=False),
+    sa.Column("place", sa.Integer, nullable=False, server_default="0"),
     sa.Column("function", sa.String(64), nullable=False),
     sa.Column("gas", sa.BigInteger, nullable=False),
     sa.Column("name", sa.String(32), nullable=False),
@@ -100,6 +122,12 @@ _blocks = sa.Table(
     sa.Column("time_s", sa.BigInteger, nullable=False),
 )
 
+_WAITING: Final = sa.and_(
+    _operations.c.over.is_(False),
+    sa.or_(_operations.c.batch.is_(None), _submissions.c.state.in_((State.REVERTED, *_FREED))),
+)
+"""What no batch carries, or one that came to nothing, and what can still do something."""
+
 _KEPT_BLOCKS = 256
 
 
@@ -119,6 +147,39 @@ class Submission:
     succeeded: bool | None
     gas: int | None
     note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One accepted operation and what became of it.
+
+    Attributes:
+        number: its place in the order in which operations came.
+        id: Keccak-256 of the calldata.
+        function: the called function's Solidity name.
+        call: what it says.
+        encounter: the encounter it is about.
+        account: who signed it.
+        accepted_at_s: when it came, Unix seconds.
+        batch: id of the submission that carries it, None while it waits.
+        place: which call of that batch carries it.
+        note: why it was not done the last time it was tried.
+        over: whether it can do nothing any more.
+        carried: state of that submission.
+    """
+
+    number: int
+    id: str
+    function: str
+    call: Call
+    encounter: str | None
+    account: str | None
+    accepted_at_s: float
+    batch: str | None
+    place: int | None
+    note: str | None
+    over: bool
+    carried: State | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +205,7 @@ class NewEvent:
     """A contract event to be stored; fields as in `EventRow`."""
 
     transaction: str
+    place: int
     function: str
     gas: int
     name: str
@@ -160,6 +222,7 @@ class Store:
         self._engine = _engine(url)
         with _faults():
             _tables.create_all(self._engine)
+            _add_missing_columns(self._engine)
 
     def close(self) -> None:
         """Close all connections."""
@@ -202,19 +265,132 @@ class Store:
             ).scalar()
             if holder is not None:
                 raise Refusal(409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}")
-            row = {
-                "id": key,
-                "sender": checked.sender,
-                "nonce": checked.nonce,
-                "function": checked.name,
-                "raw": checked.raw,
-                "state": State.ACCEPTED,
-                "accepted_at_s": now_s,
-                "attempts": 0,
-            }
-            db.execute(sa.insert(_submissions).values(row))
+            _insert_submission(db, checked, now_s)
             stored = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().one()
             return _submission(stored), True
+
+    def accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
+        """Store an operation; return it and whether it is new. The same bytes again return the record there is.
+
+        Raises `Refusal` 409 if the account has handed in another one of this kind for the encounter, and
+        `StoreUnavailable` if nothing was written.
+        """
+        try:
+            return self._accept_operation(checked, now_s=now_s)
+        except sa.exc.IntegrityError:
+            return self._accept_operation(checked, now_s=now_s)  # PostgreSQL only, as in `accept`
+
+    def _accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
+        with self._write() as db:
+            found = self._operations(db, _operations.c.id == checked.id)
+            if found:
+                return found[0], False
+            if checked.encounter is not None and checked.account is not None:
+                other = db.execute(
+                    sa.select(_operations.c.id).where(
+                        _operations.c.encounter == checked.encounter,
+                        _operations.c.account == checked.account,
+                        _operations.c.function == checked.name,
+                    )
+                ).scalar()
+                if other is not None:
+                    words = f"{checked.account} has handed in another {checked.name} for this encounter: {other}"
+                    raise Refusal(409, Code.ALREADY_HELD, words)
+            db.execute(
+                sa.insert(_operations).values(
+                    id=checked.id,
+                    function=checked.name,
+                    encounter=checked.encounter,
+                    account=checked.account,
+                    data=checked.data,
+                    accepted_at_s=now_s,
+                )
+            )
+            return self._operations(db, _operations.c.id == checked.id)[0], True
+
+    def operation(self, key: str) -> Operation | None:
+        """Return one operation by its id."""
+        with self._read() as db:
+            found = self._operations(db, _operations.c.id == key)
+        return found[0] if found else None
+
+    def waiting_operations(self, encounter: str | None = None) -> list[Operation]:
+        """Return what no batch carries and what can still do something, of one encounter if given, oldest first.
+
+        What was in a batch that failed as a whole, or whose nonce another transaction took, waits again.
+        """
+        with self._read() as db:
+            return self._operations(
+                db, _WAITING if encounter is None else _WAITING & (_operations.c.encounter == encounter)
+            )
+
+    def handed_in(self, function: str) -> list[str]:
+        """Return the encounters about which an operation of one kind waits, the one waiting longest first."""
+        with self._read() as db:
+            found = db.execute(
+                sa.select(_operations.c.encounter)
+                .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
+                .where(_WAITING, _operations.c.function == function)
+                .order_by(_operations.c.number)
+            ).scalars()
+            return list(dict.fromkeys(found))
+
+    def _operations(self, db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
+        rows = db.execute(
+            sa.select(_operations, _submissions.c.state)
+            .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
+            .where(chosen)
+            .order_by(_operations.c.number)
+        ).mappings()
+        return [
+            Operation(
+                number=row["number"],
+                id=row["id"],
+                function=row["function"],
+                call=decode(bytes(row["data"])),
+                encounter=row["encounter"],
+                account=row["account"],
+                accepted_at_s=row["accepted_at_s"],
+                batch=row["batch"],
+                place=row["place"],
+                note=row["note"],
+                over=row["over"],
+                carried=None if row["state"] is None else State(row["state"]),
+            )
+            for row in rows
+        ]
+
+    def begin_batch(self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float) -> None:
+        """Store a batch and, in the same write, which operations each of its calls carries out (their numbers)."""
+        key = "0x" + checked.digest.hex()
+        with self._write() as db:
+            _insert_submission(db, checked, now_s)
+            for place, numbers in enumerate(carried):
+                db.execute(
+                    sa.update(_operations)
+                    .where(_operations.c.number.in_(numbers))
+                    .values(batch=key, place=place, note=None)
+                )
+
+    def remark(self, notes: dict[int, str], *, over: Sequence[int] = ()) -> None:
+        """Keep why operations (by number) were not done, and which of them can do nothing any more."""
+        if not notes and not over:
+            return
+        with self._write() as db:
+            for number, words in notes.items():
+                db.execute(sa.update(_operations).where(_operations.c.number == number).values(note=words))
+            db.execute(sa.update(_operations).where(_operations.c.number.in_(over)).values(over=True))
+
+    def under_way(self, sender: str) -> bool:
+        """Return whether an account has a submission that is in no block yet."""
+        open_states = [State.ACCEPTED, State.READY, State.BROADCAST]
+        with self._read() as db:
+            found = db.execute(
+                sa.select(_submissions.c.id)
+                .where(_submissions.c.sender == sender, _submissions.c.state.in_(open_states))
+                .limit(1)
+            ).first()
+        return found is not None
 
     def submission(self, key: str) -> Submission | None:
         """Return one submission by its transaction hash."""
@@ -340,6 +516,12 @@ class Store:
                     db.execute(sa.insert(_salts).values(encounter=encounter, learner=learner, neighbor=neighbor))
             for event in events:
                 _insert_event(db, event, block)
+                if event.name == "Skipped":
+                    db.execute(
+                        sa.update(_operations)
+                        .where(_operations.c.batch == event.transaction, _operations.c.place == event.place)
+                        .values(batch=None, place=None, note=event.args["error"])
+                    )
             db.execute(sa.insert(_blocks).values(number=block.number, hash=block.hash, time_s=block.time_s))
             db.execute(sa.delete(_blocks).where(_blocks.c.number <= block.number - _KEPT_BLOCKS))
             _finalise(db, final_block)
@@ -399,6 +581,17 @@ class Store:
             query = query.where(_events.c.account == account)
         return self._rows(query)
 
+    def seats(self) -> dict[int, str]:
+        """Return who holds which seat."""
+        rows = sa.select(_events).where(_events.c.name.in_(["ValidatorRegistered", "SeatVacated"]))
+        held: dict[int, str] = {}
+        for row in self._rows(rows.order_by(_events.c.number)):
+            if row.name == "SeatVacated":
+                held.pop(int(row.args["seat"]), None)
+            else:
+                held[int(row.args["seat"])] = str(row.args["validator"])
+        return held
+
     def open_votings(self, *, at_s: int) -> list[str]:
         """Return the encounters in which a vote after chain time `at_s` can still count, oldest first."""
         with self._read() as db:
@@ -424,6 +617,7 @@ class Store:
                     block=row["block"],
                     block_time_s=row["block_time_s"],
                     transaction=row["tx"],
+                    place=row["place"],
                     function=row["function"],
                     gas=row["gas"],
                     name=row["name"],
@@ -433,6 +627,28 @@ class Store:
                 )
                 for row in db.execute(query).mappings()
             ]
+
+
+def _insert_submission(db: Connection, checked: CheckedTransaction, now_s: float) -> None:
+    db.execute(
+        sa.insert(_submissions).values(
+            id="0x" + checked.digest.hex(),
+            sender=checked.sender,
+            nonce=checked.nonce,
+            function=checked.name,
+            raw=checked.raw,
+            state=State.ACCEPTED,
+            accepted_at_s=now_s,
+            attempts=0,
+        )
+    )
+
+
+def _add_missing_columns(engine: Engine) -> None:
+    """Bring a database up to date that an earlier version made."""
+    if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
+        with engine.begin() as db:
+            db.execute(sa.text("ALTER TABLE events ADD COLUMN place INTEGER NOT NULL DEFAULT 0"))
 
 
 def _mine(db: Connection, one: Mined, block: int) -> None:
@@ -471,6 +687,7 @@ def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
             block=block.number,
             block_time_s=block.time_s,
             tx=event.transaction,
+            place=event.place,
             function=event.function,
             gas=event.gas,
             name=event.name,

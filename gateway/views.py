@@ -24,8 +24,9 @@ class EventRow:
         block: block number.
         block_time_s: chain time, Unix seconds.
         transaction: hash.
-        function: Solidity name of the called function, "" if the transaction was not one of our calls.
-        gas: gas used by the whole transaction.
+        place: of the call in its batch, 0 in a transaction that is no batch.
+        function: Solidity name of the called function (in a batch, of that call), "" if it is none of ours.
+        gas: gas used by the transaction; of a batch, its share: the same for each of its calls.
         name: event name.
         encounter: encounter id, where the event has one.
         account: the account the event is about, where it has one.
@@ -36,6 +37,7 @@ class EventRow:
     block: int
     block_time_s: int
     transaction: str
+    place: int
     function: str
     gas: int
     name: str
@@ -50,6 +52,7 @@ class EventRow:
             "block": self.block,
             "block_time_s": self.block_time_s,
             "transaction": self.transaction,
+            "place": self.place,
             "function": self.function,
             "gas": self.gas,
             "name": self.name,
@@ -84,6 +87,7 @@ def encounter_view(
         "votes": [],
         "sealed": [],
         "burned": None,
+        "closed_block": None,
     }
     for row in rows:
         view.update(_step(view, terms, row))
@@ -122,9 +126,11 @@ def _step(view: Json, terms: Json | None, row: EventRow) -> Json:
         case "VoteSealed":
             return {"sealed": [*view["sealed"], args["voter"]]}
         case "Settled":
-            return {"state": EncounterState.SETTLED.name.lower(), "burned": args["burned"]}
+            found = {"state": EncounterState.SETTLED.name.lower(), "closed_block": row.block}
+            told = ("yes", "no", "burned", "updated")  # the digest, where it was settled in one step
+            return found | {key: args[key] for key in told if key in args}
         case "Expired":
-            return {"state": EncounterState.EXPIRED.name.lower()}
+            return {"state": EncounterState.EXPIRED.name.lower(), "closed_block": row.block}
         case _:
             return {}
 

@@ -1,0 +1,123 @@
+"""Puts the operations that wait into batches, which the gateway's own account signs and pays for.
+
+One batch at a time is on its way: what comes meanwhile goes into the next, so that batches grow with the load. Every
+call is tried against the newest block before it goes in; one that the chain would refuse now waits, until it can do
+nothing any more. The signed batch and what it carries are one write, before anything leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from eth_hash.auto import keccak
+
+from contracts.calls import Batch, encode
+from contracts.deploy import Deployment
+from contracts.errors import decode_revert
+from gateway.case import Case, Item, items
+from gateway.cases import Cases
+from gateway.node import Node
+from gateway.operation import over_after
+from gateway.operator import Operator
+from gateway.policy import CheckedTransaction
+from gateway.store import Operation, Store
+from gateway.views import encounter_view
+
+MAX_CALLS = 50
+"""Calls in a batch: more save little gas, and their gas limits have to fit a block together."""
+
+_GAS_OF_A_BATCH = 100_000
+_GAS_OF_A_CALL = 400_000
+"""Above what any call of the signed door takes; what is not used is not paid for."""
+
+
+class Composer:
+    """Composes the batches of one gateway."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        node: Node,
+        deployment: Deployment,
+        cases: Cases,
+        operator: Operator,
+        extra_tip_wei: int = 0,
+    ) -> None:
+        """Set where operations come from, and who pays; `extra_tip_wei` is paid per gas above what the node asks."""
+        self._store = store
+        self._node = node
+        self._deployment = deployment
+        self._cases = cases
+        self._operator = operator
+        self._extra_tip_wei = extra_tip_wei
+
+    def compose(self, *, now_s: float) -> int:
+        """Sign the next batch; return how many calls it has, 0 where there is none. Raises `NodeUnavailable`."""
+        if self._store.under_way(self._operator.address):
+            return 0
+        waiting = self._store.waiting_operations()
+        head = self._store.head()
+        if not waiting or head is None:
+            return 0
+        chosen: list[Item] = []
+        notes: dict[int, str] = {}
+        for item in self._candidates(waiting):
+            if len(chosen) == MAX_CALLS:
+                break
+            refusal = self._node.refusal(self._deployment.escrow, encode(item.call), sender=self._operator.address)
+            if refusal is None:
+                chosen.append(item)
+            else:
+                notes |= dict.fromkeys(item.operations, str(decode_revert(refusal)))
+        carried = {number for item in chosen for number in item.operations}
+        over = [one.number for one in waiting if one.number not in carried and self._is_over(one, head.time_s)]
+        known = {one.number: one.note for one in waiting}
+        self._store.remark({number: words for number, words in notes.items() if known[number] != words}, over=over)
+        if chosen:
+            self._begin(chosen, now_s=now_s)
+        return len(chosen)
+
+    def _candidates(self, waiting: list[Operation]) -> Iterator[Item]:
+        for one in waiting:
+            if one.encounter is None:
+                yield Item(call=one.call, operations=(one.number,))
+        owners = self._store.seats()
+        about = sorted((one for one in waiting if one.encounter is not None), key=lambda one: str(one.encounter))
+        cases: list[Case] = []
+        for encounter, group in groupby(about, key=lambda one: str(one.encounter)):
+            case = self._cases.of(encounter, sorted(group, key=lambda one: one.number), owners=owners)
+            if case is not None:
+                cases.append(case)
+        for case in sorted(cases, key=lambda one: one.held[0].number):
+            yield from items(case)
+
+    def _is_over(self, one: Operation, chain_time_s: int) -> bool:
+        """Whether an operation can do nothing any more: its time is over, or its encounter's end is final."""
+        last_s = over_after(one.call)
+        if last_s is not None:
+            return chain_time_s > last_s
+        if one.encounter is None:
+            return False
+        view = encounter_view(one.encounter, None, self._store.encounter_events(one.encounter))
+        return view["closed_block"] is not None and view["closed_block"] <= self._node.final_height()
+
+    def _begin(self, chosen: list[Item], *, now_s: float) -> None:
+        account = self._operator.address
+        call = Batch(calls=tuple(encode(item.call) for item in chosen))
+        tip_wei = self._node.tip_wei() + self._extra_tip_wei
+        nonce = self._store.free_nonce(account, at_least=self._node.nonce(account))
+        raw = self._operator.sign(
+            chain_id=self._deployment.chain_id,
+            nonce=nonce,
+            target=self._deployment.escrow,
+            data=encode(call),
+            gas=_GAS_OF_A_BATCH + _GAS_OF_A_CALL * len(chosen),
+            tip_wei=tip_wei,
+            max_fee_wei=self._node.max_fee_wei(tip_wei),
+        )
+        checked = CheckedTransaction(
+            digest=keccak(raw), raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
+        )
+        self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)

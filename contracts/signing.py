@@ -81,6 +81,12 @@ def sign(account: LocalAccount, digest: bytes) -> bytes:
     return signed.r.to_bytes(32, "big") + (signed.s | (signed.v - 27) << 255).to_bytes(32, "big")
 
 
+def expanded(signature: bytes) -> tuple[int, bytes, bytes]:
+    """v, r and s of a 64-byte signature, as ERC-2612 takes them."""
+    vs = int.from_bytes(signature[32:], "big")
+    return 27 + (vs >> 255), signature[:32], (vs & (2**255 - 1)).to_bytes(32, "big")
+
+
 def signer(digest: bytes, signature: bytes) -> str | None:
     """Who signed; None where nobody did, or the signature is not one the contract takes (s in the upper half)."""
     if len(signature) != SIGNATURE_BYTES:

@@ -39,6 +39,9 @@ TERMS_TYPE_STRING: Final = (
     "bytes32 salts,uint24 seats,uint32 nonce)"
 )
 
+LANES: Final = 8
+"""Encounters opened by signatures that one Learner can have open at once: the nonce modulo this is its lane."""
+
 _TERMS_TYPEHASH: Final = keccak(TERMS_TYPE_STRING.encode())
 _DOMAIN_TYPEHASH: Final = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")

@@ -113,7 +113,7 @@ class Agent:
             architecture=architecture,
             own=self._own,
             settings=settings,
-            address=identity.address,
+            identity=identity,
             computing=computing,
             observe=observe,
         )
@@ -138,7 +138,7 @@ class Agent:
         self._duty = None
         if assessor is not None and settings.validator:
             self._duty = Duty(
-                address=identity.address,
+                identity=identity,
                 assessor=assessor,
                 gateway=gateway,
                 journal=journal,
@@ -169,7 +169,7 @@ class Agent:
             self._encounters.start(tasks, self._effects.perform)
             self._link.attach(self._conversation.deliver, self._conversation.serve)
             getting_in = join(
-                address=self._identity.address,
+                identity=self._identity,
                 gateway=self._gateway,
                 journal=self._journal,
                 outbox=self._outbox,
@@ -227,7 +227,7 @@ class Agent:
         if one is None or rules is None:
             return
         grace_s = self._settings.grace_s
-        happening = seen_on_chain(one, view, validators=rules.validators, grace_s=grace_s)
+        happening = seen_on_chain(one, view, rules=rules, grace_s=grace_s)
         if happening is not None:
             learned = learned_on_chain(one, happening, view)
             self._encounters.apply_on_chain(key, happening, now_s=view.chain_time_s, grace_s=grace_s, **learned)

@@ -71,7 +71,10 @@ class Conversation:
         if isinstance(message, Accept) and learner:
             theirs = bytes.fromhex(message.commitment)
             terms = one.proposal.terms(neighbor=message.neighbor, commitment=theirs)
-            return apply(one.key, Happening.ACCEPTED, terms=terms)
+            if (message.signature is None) != (terms.nonce == 0):
+                raise PeerFault("terms for the batched door come with a signature, others without one")
+            signature = None if message.signature is None else bytes.fromhex(message.signature)
+            return apply(one.key, Happening.ACCEPTED, terms=terms, peer_signature=signature)
         if isinstance(message, Decline) and learner:
             return apply(one.key, Happening.DECLINED, reason=message.reason.value)
         if isinstance(message, Offer) and learner:

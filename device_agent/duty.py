@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 
-from contracts.calls import Vote, encode
-from contracts.terms import encounter_id
+from contracts.calls import Vote, VoteSigned, encode
+from contracts.signing import vote_digest
+from contracts.terms import Domain, encounter_id
 from device_agent.ballot import judge, judge_missing
 from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
 from device_agent.gateway import GatewayClient, Job
+from device_agent.identity import Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.learning import Assessor, Ballot
 from device_agent.observation import Observe
@@ -23,7 +26,7 @@ class Duty:
     def __init__(
         self,
         *,
-        address: str,
+        identity: Identity,
         assessor: Assessor,
         gateway: GatewayClient,
         journal: Journal,
@@ -32,7 +35,7 @@ class Duty:
         computing: asyncio.Lock,
         observe: Observe,
     ) -> None:
-        self._address = address
+        self._identity = identity
         self._assessor = assessor
         self._gateway = gateway
         self._journal = journal
@@ -43,7 +46,7 @@ class Duty:
 
     async def look(self) -> None:
         """Do the votes that are open to this validator. Raises `GatewayUnreachable`."""
-        jobs, chain_time_s = await self._gateway.jobs(self._address)
+        jobs, chain_time_s = await self._gateway.jobs(self._identity.address)
         facts = await self._gateway.known_chain()
         for job in jobs:
             label = f"vote:{job.encounter.hex()}"
@@ -60,16 +63,27 @@ class Duty:
             ballot = await self._judge(job, chain_time_s)
             if ballot is None:
                 continue
-            call = Vote(
-                encounter=job.encounter,
-                updated=job.updated,
-                panel=job.panel,
-                position=job.position,
-                valid=ballot.valid,
-                reason=ballot.reason,
-            )
-            self._journal.enter(NewOperation(target=facts.escrow, data=encode(call), label=label))
+            data = encode(self._call(job, ballot, facts.domain))
+            relayed = job.terms.nonce != 0
+            self._journal.enter(NewOperation(target=facts.escrow, data=data, label=label, relayed=relayed))
             self._observe("voted", encounter=job.encounter.hex(), valid=ballot.valid, reason=ballot.reason.name.lower())
+
+    def _call(self, job: Job, ballot: Ballot, domain: Domain) -> Vote | VoteSigned:
+        """The vote as the encounter's door takes it."""
+        vote = Vote(
+            encounter=job.encounter,
+            updated=job.updated,
+            panel=job.panel,
+            position=job.position,
+            valid=ballot.valid,
+            reason=ballot.reason,
+        )
+        if job.terms.nonce == 0:
+            return vote
+        digest = vote_digest(job.encounter, job.updated, domain, valid=ballot.valid, reason=ballot.reason)
+        signature = self._identity.sign_digest(digest)
+        named = {one.name: getattr(vote, one.name) for one in fields(vote)}
+        return VoteSigned(**named, r=signature[:32], vs=signature[32:])
 
     async def _judge(self, job: Job, chain_time_s: int) -> Ballot | None:
         """Return the vote, or None to look again later (or to abstain, if there is no later)."""

@@ -10,14 +10,15 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from contracts import calls
+from contracts import calls, signing
 from contracts.states import EncounterState
 from contracts.terms import Terms, commitment, encounter_id
 from device_agent import messages
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, operation_label
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
-from device_agent.gateway import GatewayClient
+from device_agent.gateway import ChainFacts, GatewayClient
+from device_agent.identity import Identity
 from device_agent.journal import NewOperation
 from device_agent.learning import Adapter, Model
 from device_agent.link import Link
@@ -51,7 +52,7 @@ class Effects:
         architecture: Architecture,
         own: OwnModel,
         settings: Settings,
-        address: str,
+        identity: Identity,
         computing: asyncio.Lock,
         observe: Observe,
     ) -> None:
@@ -62,7 +63,7 @@ class Effects:
         self._architecture = architecture
         self._own = own
         self._settings = settings
-        self._address = address
+        self._identity = identity
         self._computing = computing
         self._observe = observe
         self._actions: dict[Effect, Callable[[Encounter], Awaitable[None]]] = {
@@ -79,7 +80,7 @@ class Effects:
         }
 
     async def perform(self, one: Encounter, effect: Effect) -> NewOperation | None:
-        """Do one effect; return the operation it comes to, if it is a transaction.
+        """Do one effect; return the operation it comes to, if it goes to the chain.
 
         Raises `LinkLost`, `PeerFault`, `WorkerDied`, `GatewayRefused` or a `ModelsError` if it cannot be done.
         """
@@ -87,16 +88,59 @@ class Effects:
             await self._actions[effect](one)
             return None
         facts = await self._patiently(self._gateway.known_chain)
-        return NewOperation(
-            target=facts.escrow, data=calls.encode(_call(one, effect)), label=operation_label(one, effect)
-        )
+        signed = _agreed(one).nonce != 0
+        call = self._signed_call(one, effect, facts) if signed else _call(one, effect)
+        if call is None:
+            return None
+        data, label = calls.encode(call), operation_label(one, effect)
+        return NewOperation(target=facts.escrow, data=data, label=label, relayed=signed)
+
+    def _signed_call(self, one: Encounter, effect: Effect, facts: ChainFacts) -> calls.Call | None:
+        """What an effect is in the batched door: this side's signature, or nothing where the other side acts for both.
+
+        Raises `PeerFault` for a Neighbor that signed other terms.
+        """
+        terms = _agreed(one)
+        encounter = encounter_id(terms, facts.domain)
+        match effect:
+            case Effect.CHECK_IN if one.role is Role.NEIGHBOR:
+                return None  # its signature went out with `accept`: the Learner hands in both
+            case Effect.CHECK_IN:
+                theirs = one.peer_signature or b""
+                if signing.signer(encounter, theirs) != terms.neighbor:
+                    raise PeerFault("the Neighbor's signature is not one of these terms")
+                own = self._identity.sign_digest(encounter)
+                return calls.Open(
+                    terms=terms,
+                    learner_r=own[:32],
+                    learner_vs=own[32:],
+                    neighbor_r=theirs[:32],
+                    neighbor_vs=theirs[32:],
+                )
+            case Effect.REPORT:
+                updated = one.updated or b""
+                own = self._identity.sign_digest(signing.report_digest(encounter, updated, facts.domain))
+                halves = (own, signing.MISSING) if one.role is Role.LEARNER else (signing.MISSING, own)
+                learner_salt, neighbor_salt = one.salts
+                return calls.ReportSigned(
+                    terms=terms,
+                    updated=updated,
+                    learner_salt=learner_salt,
+                    neighbor_salt=neighbor_salt,
+                    signatures=b"".join(halves),
+                )
+            case _:
+                return _call(one, effect)  # anyone may send it, without a signature
 
     async def _send(self, one: Encounter, message: Message) -> None:
         await self._link.send(one.peer, messages.encode(message))
 
     async def _accept(self, one: Encounter) -> None:
-        own = commitment(one.salt).hex()
-        await self._send(one, Accept(key=one.key.hex(), neighbor=self._address, commitment=own))
+        own, signature = commitment(one.salt).hex(), None
+        if _agreed(one).nonce:
+            signature = self._identity.sign_digest(bytes.fromhex(await self._id(one))).hex()
+        address = self._identity.address
+        await self._send(one, Accept(key=one.key.hex(), neighbor=address, commitment=own, signature=signature))
 
     async def _offer(self, one: Encounter) -> None:
         updated = one.updated or b""

@@ -24,6 +24,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Terms, both_salts, commitment
 from device_agent.messages import Propose
@@ -195,6 +196,7 @@ class Encounter:
         salt: this device's own salt.
         terms: complete once the Neighbor accepted.
         peer_salt: the other side's, once revealed.
+        peer_signature: of a Learner, the Neighbor's signature of the terms; none in the direct door.
         updated: digest of the updated model, once offered or made.
         updated_age: training steps behind it, as the Neighbor says.
         judged: digest that the votes are about, as the chain says.
@@ -214,6 +216,7 @@ class Encounter:
     salt: bytes
     terms: Terms | None = None
     peer_salt: bytes | None = None
+    peer_signature: bytes | None = None
     updated: bytes | None = None
     updated_age: int = 0
     judged: bytes | None = None
@@ -317,8 +320,8 @@ class ChainView:
     chain_time_s: int
 
 
-def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, grace_s: int) -> Happening | None:
-    """Say what `view` means for a device's side of the encounter.
+def seen_on_chain(encounter: Encounter, view: ChainView, *, rules: ParameterSet, grace_s: int) -> Happening | None:
+    """Say what `view` means for a device's side of the encounter, under its terms' rules.
 
     Where either side may act, the one that gains acts at once and the other `grace_s` later, so that one
     transaction is usually enough.
@@ -338,7 +341,9 @@ def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, gra
         case EncounterState.LEARNER_CHECKED_IN | EncounterState.NEIGHBOR_CHECKED_IN:
             return Happening.OVERDUE if now_s > terms.open_by + learner_turn_s else None
         case EncounterState.OPEN | EncounterState.LEARNER_REPORTED:
-            if now_s > terms.report_by + learner_turn_s:
+            # What was opened by signatures may be settled in one step until the voting would be over.
+            voting_s = rules.vote_time_s if terms.nonce else 0
+            if now_s > terms.report_by + voting_s + learner_turn_s:
                 return Happening.OVERDUE
             return Happening.OPENED if encounter.stage is Stage.CHECKING_IN else None
         case EncounterState.NEIGHBOR_REPORTED:
@@ -351,7 +356,7 @@ def seen_on_chain(encounter: Encounter, view: ChainView, *, validators: int, gra
             gains = Role.NEIGHBOR if view.yes > view.no else Role.LEARNER
             wait_s = 0 if encounter.role is gains else grace_s
             over = view.vote_by is not None and now_s > view.vote_by + wait_s
-            complete = view.yes + view.no >= validators and wait_s == 0
+            complete = view.yes + view.no >= rules.validators and wait_s == 0
             return Happening.VOTED if over or complete else None
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from contracts.errors import ContractsError
+from contracts.terms import LANES
 from device_agent.encounter import (
     CLOSING,
     Effect,
@@ -21,6 +22,8 @@ from device_agent.errors import AgentError, GatewayRefused, LinkLost, PeerFault,
 from device_agent.journal import Journal, NewOperation
 from device_agent.observation import Observe
 from models.errors import ModelsError
+
+_LAST_NONCE = "last nonce of terms"
 
 Perform = Callable[[Encounter, Effect], Awaitable[NewOperation | None]]
 """Does one effect; returns the operation it comes to, if it is a transaction."""
@@ -68,6 +71,18 @@ class Encounters:
     def known(self, key: bytes) -> bool:
         """Return whether an encounter of this key was ever begun."""
         return key in self._live or self._journal.encounter(key) is not None
+
+    def new_nonce(self, now_s: int) -> int:
+        """Return a nonce for new terms, greater than all before, in a lane that no live encounter of ours occupies.
+
+        It grows with the chain's time (Unix s), so that a device that lost its journal does not use one twice.
+        """
+        occupied = {one.proposal.nonce % LANES for one in self.live if one.role is Role.LEARNER and one.proposal.nonce}
+        nonce = max(now_s, int(self._journal.fact(_LAST_NONCE) or 0) + 1)
+        while nonce % LANES in occupied and len(occupied) < LANES:
+            nonce += 1
+        self._journal.set_fact(_LAST_NONCE, str(nonce))
+        return nonce
 
     def begin(self, one: Encounter, effects: tuple[Effect, ...]) -> None:
         """Take up an encounter."""

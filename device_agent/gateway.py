@@ -59,6 +59,7 @@ class AccountFacts:
     next_nonce: int
     native_wei: int
     tokens: int
+    permit_nonce: int
     free: int
     locked: int
     seat: int
@@ -122,6 +123,7 @@ class GatewayClient:
                 next_nonce=_whole(answer["next_nonce"], bits=62),
                 native_wei=_whole(answer["native_wei"], bits=256),
                 tokens=_whole(answer["tokens"], bits=256),
+                permit_nonce=_whole(answer["permit_nonce"], bits=256),
                 free=_whole(answer["free"]),
                 locked=_whole(answer["locked"]),
                 seat=_whole(answer["seat"], bits=24),
@@ -132,6 +134,12 @@ class GatewayClient:
         """Hand over a signed transaction; once this returns it may be forgotten. Returns its id."""
         answer = await self._json("POST", "/v1/transactions", json={"raw": "0x" + raw.hex()})
         with _understood("/v1/transactions"):
+            return str(answer["id"])
+
+    async def relay(self, call: bytes) -> str:
+        """Hand over a call that carries its signatures; once this returns it may be forgotten. Returns its id."""
+        answer = await self._json("POST", "/v1/operations", json={"call": "0x" + call.hex()})
+        with _understood("/v1/operations"):
             return str(answer["id"])
 
     async def encounter(self, encounter_id: bytes) -> ChainView:

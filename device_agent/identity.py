@@ -1,4 +1,4 @@
-"""The device's account: signs the transactions it sends."""
+"""The device's account: signs the transactions it sends, and the operations that others send for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
+
+from contracts import signing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class Identity:
     def address(self) -> str:
         """The account's checksum address."""
         return str(self._account.address)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Sign a 32-byte digest of `contracts.signing`, or an encounter id; return 64 bytes."""
+        return signing.sign(self._account, digest)
 
     def __repr__(self) -> str:
         return f"Identity({self.address})"

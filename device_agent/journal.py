@@ -27,19 +27,23 @@ CREATE TABLE IF NOT EXISTS effects (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, effect TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS operations (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, data BLOB NOT NULL, value_wei TEXT NOT NULL,
-    label TEXT NOT NULL UNIQUE, nonce INTEGER, raw BLOB, delivered INTEGER NOT NULL DEFAULT 0, error TEXT);
+    label TEXT NOT NULL UNIQUE, nonce INTEGER, raw BLOB, delivered INTEGER NOT NULL DEFAULT 0, error TEXT,
+    relayed INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS undelivered ON operations (delivered) WHERE NOT delivered;
 CREATE TABLE IF NOT EXISTS snapshots (digest BLOB PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-_VERSION = 2
+_VERSION = 3
+_BEFORE_RELAYING = 2
+"""A version whose operations were all transactions: it is brought up to date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A transaction to be sent: calldata for a contract, under a label that makes it unique.
+    """A step on chain to be handed over: calldata for a contract, under a label that makes it unique.
 
-    `raw` and `nonce` are set once it is signed; it keeps them, so that sending it again sends the same bytes.
+    A transaction, whose `raw` and `nonce` are set once it is signed; it keeps them, so that sending it again sends the
+    same bytes. Or, if `relayed`, a call that carries its signatures in itself, and that the gateway sends.
     """
 
     id: int
@@ -49,6 +53,7 @@ class Operation:
     label: str
     nonce: int | None
     raw: bytes | None
+    relayed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,7 @@ class NewOperation:
     data: bytes
     label: str
     value_wei: int = 0
+    relayed: bool = False
 
 
 class Journal:
@@ -83,9 +89,11 @@ class Journal:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, _VERSION):
+        if found not in (0, _BEFORE_RELAYING, _VERSION):
             raise JournalFault(f"{path} is a journal of version {found}; this agent reads version {_VERSION}")
         self._db.executescript(_SCHEMA)
+        if found == _BEFORE_RELAYING:
+            self._db.execute("ALTER TABLE operations ADD COLUMN relayed INTEGER NOT NULL DEFAULT 0")
         self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
@@ -179,11 +187,21 @@ class Journal:
     def undelivered(self) -> list[Operation]:
         """Return the operations no gateway has taken yet, oldest first."""
         rows = self._db.execute(
-            "SELECT id, target, data, value_wei, label, nonce, raw FROM operations WHERE NOT delivered ORDER BY id"
+            "SELECT id, target, data, value_wei, label, nonce, raw, relayed FROM operations"
+            " WHERE NOT delivered ORDER BY id"
         ).fetchall()
         return [
-            Operation(id=i, target=target, data=data, value_wei=int(value), label=label, nonce=nonce, raw=raw)
-            for i, target, data, value, label, nonce, raw in rows
+            Operation(
+                id=i,
+                target=target,
+                data=data,
+                value_wei=int(value),
+                label=label,
+                nonce=nonce,
+                raw=raw,
+                relayed=bool(relayed),
+            )
+            for i, target, data, value, label, nonce, raw, relayed in rows
         ]
 
     def signed(self, operation_id: int, *, nonce: int, raw: bytes) -> None:
@@ -246,8 +264,9 @@ class Journal:
 
 def _enter(db: sqlite3.Connection, operation: NewOperation) -> None:
     db.execute(
-        "INSERT INTO operations (target, data, value_wei, label) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (operation.target, operation.data, str(operation.value_wei), operation.label),
+        "INSERT INTO operations (target, data, value_wei, label, relayed) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (operation.target, operation.data, str(operation.value_wei), operation.label, operation.relayed),
     )
 
 
@@ -262,6 +281,7 @@ def _dump(encounter: Encounter) -> str:
             "salt": encounter.salt.hex(),
             "terms": None if encounter.terms is None else terms_to_json(encounter.terms),
             "peer_salt": None if encounter.peer_salt is None else encounter.peer_salt.hex(),
+            "peer_signature": None if encounter.peer_signature is None else encounter.peer_signature.hex(),
             "updated": None if encounter.updated is None else encounter.updated.hex(),
             "updated_age": encounter.updated_age,
             "judged": None if encounter.judged is None else encounter.judged.hex(),
@@ -286,6 +306,7 @@ def _load(text: str) -> Encounter:
         salt=bytes.fromhex(value["salt"]),
         terms=None if value["terms"] is None else terms_from_json(value["terms"]),
         peer_salt=None if value["peer_salt"] is None else bytes.fromhex(value["peer_salt"]),
+        peer_signature=None if value.get("peer_signature") is None else bytes.fromhex(value["peer_signature"]),
         updated=None if value["updated"] is None else bytes.fromhex(value["updated"]),
         updated_age=value["updated_age"],
         judged=None if value["judged"] is None else bytes.fromhex(value["judged"]),

@@ -14,6 +14,7 @@ from device_agent.errors import PeerFault
 MAX_MESSAGE_BYTES = 4096
 
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Label = Annotated[str, Field(pattern=r"^[ -~]{1,31}$")]
 
@@ -79,12 +80,16 @@ class Propose(_Message):
 
 
 class Accept(_Message):
-    """Neighbor to Learner: its part of the terms. `key` is the Learner's commitment, `commitment` the Neighbor's."""
+    """Neighbor to Learner: its part of the terms. `key` is the Learner's commitment, `commitment` the Neighbor's.
+
+    `signature` is the Neighbor's of the terms, with which the Learner opens the encounter; in the direct door none.
+    """
 
     kind: Literal["accept"] = "accept"
     key: Hex32
     neighbor: Address
     commitment: Hex32
+    signature: Hex64 | None = None
 
 
 class Decline(_Message):

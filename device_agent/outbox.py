@@ -55,11 +55,11 @@ class Outbox:
         try:
             facts = await self._gateway.chain()
             for operation in waiting:
-                raw = operation.raw or await self._sign(operation, facts)
+                raw = operation.data if operation.relayed else operation.raw or await self._sign(operation, facts)
                 if raw is None:
                     break
                 try:
-                    await self._gateway.submit(raw)
+                    await (self._gateway.relay(raw) if operation.relayed else self._gateway.submit(raw))
                 except GatewayRefused as refusal:
                     # A nonce that others used is signed anew; anything else will never be taken.
                     again = refusal.code == "nonce_taken"

@@ -19,7 +19,7 @@ from device_agent.neighborhood import Neighborhood
 from device_agent.observation import Observe
 from device_agent.own_model import OwnModel
 from device_agent.radio import PeerId
-from device_agent.settings import Settings
+from device_agent.settings import Door, Settings
 from models.registry import Architecture
 
 _SALT_BYTES = 32
@@ -155,7 +155,7 @@ class Proposals:
             open_by=facts.chain_time_s + self._settings.open_within_s,
             report_by=facts.chain_time_s + self._settings.report_within_s,
             seats=facts.seat_count,
-            nonce=_DIRECT,
+            nonce=_DIRECT if self._settings.door is Door.DIRECT else self._encounters.new_nonce(facts.chain_time_s),
             commitment=key.hex(),
         )
         return Encounter(key=key, role=Role.LEARNER, stage=Stage.PROPOSED, peer=peer, proposal=proposal, salt=salt)
@@ -204,5 +204,5 @@ class Proposals:
             and proposal.report_by <= now_s + 2 * settings.report_within_s
             # Fewer seats would let the Learner choose who may be drawn; more, take the missing ones itself.
             and proposal.seats == facts.seat_count
-            and proposal.nonce == _DIRECT
+            and (proposal.nonce == _DIRECT) is (settings.door is Door.DIRECT)
         )

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from device_agent.health import Guards
+
+
+class Door(StrEnum):
+    """How a device's steps get to the chain."""
+
+    BATCHED = "batched"
+    """It signs operations; its gateway puts many into one transaction and pays for it."""
+    DIRECT = "direct"
+    """It signs transactions of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +27,7 @@ class Settings:
         parameter_set: number of the contract's rules its terms name.
         stake: what it holds in the contract at the start, and is filled up to at a later start if it fell below the
             least stake. An encounter needs the least stake and the reward.
+        door: of the encounters it takes part in; both sides must use the same.
         validator: whether it takes a validator seat.
         learner: whether it proposes encounters.
         open_within_s: time both sides have to check in.
@@ -39,6 +50,7 @@ class Settings:
     tolerance_bps: int
     parameter_set: int
     stake: int
+    door: Door = Door.BATCHED
     validator: bool = True
     learner: bool = True
     open_within_s: int = 60

@@ -19,22 +19,25 @@ from contracts.terms import Domain
 
 _CAUSES: Final[Mapping[type[events.Event], tuple[type[Call], ...]]] = MappingProxyType(
     {
-        events.Opened: (calls.Open,),
-        events.VotingStarted: (calls.ReportSigned, calls.CloseReporting),
-        events.VoteCast: (calls.VoteSigned, calls.RevealVote),
-        events.VoteSealed: (calls.SealSigned,),
+        events.CheckedIn: (calls.CheckIn,),
+        events.Opened: (calls.Open, calls.CheckIn),
+        events.Reported: (calls.Report,),
+        events.ReportVoided: (calls.Report,),
+        events.VotingStarted: (calls.ReportSigned, calls.CloseReporting, calls.Report),
+        events.VoteCast: (calls.VoteSigned, calls.RevealVote, calls.Vote),
+        events.VoteSealed: (calls.SealSigned, calls.Seal),
         events.Settled: (calls.Settle, calls.Finalise),
         events.Expired: (calls.Expire,),
-        events.Staked: (calls.Act,),
-        events.Unbonding: (calls.Act,),
-        events.Withdrawn: (calls.Act,),
-        events.ValidatorRegistered: (calls.Act,),
-        events.ValidatorLeft: (calls.Act,),
+        events.Staked: (calls.Act, calls.Stake, calls.StakeWithPermit),
+        events.Unbonding: (calls.Act, calls.Unbond),
+        events.Withdrawn: (calls.Act, calls.Withdraw),
+        events.ValidatorRegistered: (calls.Act, calls.RegisterValidator),
+        events.ValidatorLeft: (calls.Act, calls.LeaveValidator),
         events.SeatVacated: (calls.Settle, calls.Finalise, calls.Dismiss),
         events.FinesBurned: (calls.BurnFines,),
     }
 )
-"""The calls of the signed door that can cause an event."""
+"""The calls that can cause an event, those of the signed door first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,8 @@ class Told:
         place: of the call in its batch; 0 in a transaction that is no batch.
         function: the call's Solidity name, "" if it is none of ours.
         event: what it told.
-        beside: what else is known of it: of `Settled` the digest that was settled in one step, of `Skipped` the error.
+        beside: what else is known of it: of `Settled` the digest that was settled in one step, of `Skipped` the
+            error and the encounter.
     """
 
     place: int
@@ -72,7 +76,9 @@ def told_by(called: Sequence[Call | None], found: Sequence[events.Event], domain
     voted: set[int] = set()
     for event in found:
         if isinstance(event, events.Skipped):
-            beside: dict[str, object] = {"error": str(decode_revert(event.reason))}
+            call = called[event.index] if event.index < len(called) else None
+            encounter = None if call is None else calls.encounter_of(call, domain)
+            beside = {"error": str(decode_revert(event.reason)), "encounter": encounter}
             yield Told(place=event.index, function=_name(called, event.index), event=event, beside=beside)
             continue
         if len(called) > 1:

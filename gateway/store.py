@@ -205,7 +205,7 @@ class NewEvent:
     """A contract event to be stored; fields as in `EventRow`."""
 
     transaction: str
-    place: int
+    place: int = 0
     function: str
     gas: int
     name: str

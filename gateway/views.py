@@ -37,7 +37,7 @@ class EventRow:
     block: int
     block_time_s: int
     transaction: str
-    place: int
+    place: int = 0
     function: str
     gas: int
     name: str

@@ -19,6 +19,7 @@ from device_agent.loopback.world import InProcessTransport
 from gateway.app import create_app
 from gateway.config import Limits
 from gateway.node import Node
+from gateway.operator import Operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.worker import Worker
@@ -55,11 +56,21 @@ def escrow_settings(scenario: Scenario) -> EscrowSettings:
     )
 
 
-def open_relay(given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock) -> Relay:
-    """Put a real gateway over the chain, its files in the run's folder."""
+def open_relay(
+    given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock, operator: Operator
+) -> Relay:
+    """Put a real gateway over the chain, its files in the run's folder; `operator` pays for its batches."""
     store = Store(f"sqlite:///{given.out / 'gateway.sqlite'}")
     node = Node(chain.web3, PROFILES[chain.kind])
-    worker = Worker(store, node, deployment, now_s=clock.wall_s, resend_after_s=HEARTBEAT_S)
+    worker = Worker(
+        store,
+        node,
+        deployment,
+        operator=operator,
+        now_s=clock.wall_s,
+        resend_after_s=HEARTBEAT_S,
+        extra_tip_wei=given.scenario.devices.count + 1,  # above all devices': no two transactions pay the same
+    )
     worker.confirm()
     app = create_app(
         store=store,
@@ -104,6 +115,7 @@ class Blocks:
         while True:
             await asyncio.sleep(self._block_time_s)
             now_s = self._clock.wall_s()
+            self._worker.compose()
             if self._worker.broadcast() or now_s - mined_s >= HEARTBEAT_S:
                 self._chain.mine(int(now_s))
                 mined_s = now_s
@@ -122,7 +134,8 @@ class Blocks:
             if row.name == "Opened":
                 terms = self._store.terms(str(row.encounter)) or {}
                 self._seen.parties[str(row.encounter)] = (str(terms["learner"]), str(terms["neighbor"]))
-            if row.name == "VotingStarted":
+            # What was settled in one step was reported with it.
+            if row.name == "VotingStarted" or (row.name == "Settled" and "updated" in row.args):
                 terms = self._store.terms(str(row.encounter)) or {}
                 previous, updated = str(terms["previous"])[2:], str(row.args["updated"])[2:]
                 self._seen.previous[str(row.encounter)] = bytes.fromhex(previous)

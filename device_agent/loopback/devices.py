@@ -145,6 +145,7 @@ async def make_device(
             tolerance_bps=incentives.tolerance_bps,
             parameter_set=0,
             stake=base_units(incentives.stake),
+            door=scenario.chain.door,
             validator=validator,
             # Nodes order transactions by price, and equal ones each in its own way: so none are equal.
             extra_tip_wei=scenario.devices.count - number,

@@ -12,6 +12,7 @@ from contracts.chain import PROFILES
 from contracts.settlement import DEFAULT_PARAMETERS
 from device_agent.config import read_toml
 from device_agent.errors import ConfigError
+from device_agent.settings import Door
 from models.data import FOLDER_PREFIX, known_datasets
 from models.merge import Merge
 from models.registry import families
@@ -145,6 +146,8 @@ class ChainChoice(_Part):
 
     kind: str = "embedded"
     block_time_s: float = Field(default=2.0, ge=1)
+    door: Door = Field(default=Door.BATCHED, strict=False)
+    """How the devices' steps get to the chain: signed and relayed in batches, or as transactions of their own."""
 
     @field_validator("kind")
     @classmethod

@@ -29,6 +29,7 @@ from device_agent.loopback.recorder import EventLog, Referee
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
 from device_agent.loopback.world import Air, World
+from gateway.operator import Operator
 from models.data import load
 from models.registry import architecture
 
@@ -107,8 +108,9 @@ async def _live(
     peers = names(scenario)
     identities = [Identity(given.secret("key", name)) for name in peers]
     deployment = deploy_local(chain, escrow_settings(scenario))
-    chain.fund([one.address for one in identities], _NATIVE_WEI)
-    relay = open_relay(given, chain, deployment, clock)
+    operator = Operator(given.secret("key", "operator"))
+    chain.fund([operator.address, *(one.address for one in identities)], _NATIVE_WEI)
+    relay = open_relay(given, chain, deployment, clock, operator)
     stack.callback(relay.store.close)
     referee = Referee(children.referee, architecture=given.arch.name, dataset=given.dataset.name, root=given.data_root)
     log = EventLog(out / "events.jsonl", loop.time)

@@ -16,7 +16,20 @@ Json = dict[str, Any]
 FORMAT = 1
 """Of `run.json`; raised when its shape changes."""
 
-_STEPS = ("checkIn", "report", "vote", "finalise", "closeReporting", "expire")
+_STEPS = (
+    "checkIn",
+    "report",
+    "vote",
+    "finalise",
+    "closeReporting",
+    "openSigned",
+    "reportSigned",
+    "voteSigned",
+    "settle",
+    "expire",
+)
+_JUDGED = ("VotingStarted", "Settled")
+"""Events that tell which digest the votes are about: the second where all was settled in one step."""
 _BPS = 10_000
 
 
@@ -86,7 +99,7 @@ def outcomes(scenario: Scenario, seen: Seen) -> list[Json]:
         if opened is None:
             continue
         previous = seen.previous.get(encounter)
-        voting = next((one for one in events if one["name"] == "VotingStarted"), None)
+        voting = next((one for one in events if "updated" in one["args"] and one["name"] in _JUDGED), None)
         updated = None if voting is None else bytes.fromhex(voting["args"]["updated"][2:])
         before = None if previous is None else seen.referee.accuracy.get(previous)
         after = None if updated is None else seen.referee.accuracy.get(updated)
@@ -204,9 +217,9 @@ def _accuracy(seen: Seen) -> Json:
 
 
 def _gas(seen: Seen) -> Json:
-    """Mean gas of each step, and of all transactions of a settled encounter."""
+    """Mean gas of each step, and of all steps of a settled encounter; a batch counts in equal shares of its calls."""
     named = [one for one in seen.feed if one["encounter"]]  # a payment may also empty a seat, which names none
-    used = {one["transaction"]: (one["function"], one["gas"], one["encounter"]) for one in named}
+    used = {(one["transaction"], one["place"]): (one["function"], one["gas"], one["encounter"]) for one in named}
     steps: dict[str, list[int]] = defaultdict(list)
     per_encounter: dict[str, int] = defaultdict(int)
     for function, gas, encounter in used.values():

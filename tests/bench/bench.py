@@ -37,6 +37,7 @@ from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Meas
 from gateway.app import create_app
 from gateway.config import Limits
 from gateway.node import Node
+from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.worker import Worker
@@ -237,7 +238,9 @@ def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
         deployment = deploy_local(chain)
         store = Store(f"sqlite:///{folder / 'gateway.sqlite'}")
         node = Node(chain.web3, PROFILES["embedded"])
-        worker = Worker(store, node, deployment, now_s=time.time, resend_after_s=30)
+        operator = load_operator(folder / "operator.key")
+        chain.fund([operator.address], 10**20)
+        worker = Worker(store, node, deployment, operator=operator, now_s=time.time, resend_after_s=30)
         turn = threading.Lock()
         app = create_app(
             store=store,
@@ -258,6 +261,7 @@ def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
         def make_blocks() -> None:
             while not stop.wait(0.5):
                 with turn:
+                    worker.compose()
                     worker.broadcast()
                     chain.mine(chain.time_s + 1)
                     worker.confirm()

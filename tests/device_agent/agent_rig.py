@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent_values import NEIGHBOR, SEATS
+from agent_values import SEATS, WORKING
 
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
@@ -21,12 +21,13 @@ from device_agent.identity import Fees
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.own_model import OwnModel
-from device_agent.settings import Settings
+from device_agent.settings import Door, Settings
 from models.registry import Architecture, TensorSpec
 
 ESCROW, TOKEN = "0x" + "e" * 40, "0x" + "d" * 40
 NOW_S = 900
-SETTINGS = Settings(reward=10**18, tolerance_bps=200, parameter_set=0, stake=10**19)
+SETTINGS = Settings(reward=10**18, tolerance_bps=200, parameter_set=0, stake=10**19, door=Door.DIRECT)
+BATCHED = replace(SETTINGS, door=Door.BATCHED)
 ARCHITECTURE = Architecture(
     name="tiny",
     family="tiny",
@@ -50,7 +51,15 @@ FACTS = ChainFacts(
 
 
 def account(**changes: Any) -> AccountFacts:
-    values = {"next_nonce": 0, "native_wei": 10**20, "tokens": 0, "free": 10**19, "locked": 0, "seat": 1}
+    values = {
+        "next_nonce": 0,
+        "native_wei": 10**20,
+        "tokens": 0,
+        "permit_nonce": 0,
+        "free": 10**19,
+        "locked": 0,
+        "seat": 1,
+    }
     return AccountFacts(**(values | {"active": True} | changes))
 
 
@@ -69,6 +78,7 @@ class FakeGateway:
     accounts: dict[str, AccountFacts] = field(default_factory=dict)
     submits: list[Exception | None] = field(default_factory=list)
     submitted: list[bytes] = field(default_factory=list)
+    relayed: list[bytes] = field(default_factory=list)
     views: list[ChainView] = field(default_factory=list)
     models: dict[bytes, Any] = field(default_factory=dict)
     votes: tuple[list[Job], int] = ([], NOW_S)
@@ -93,6 +103,14 @@ class FakeGateway:
         if fault is not None:
             raise fault
         self.submitted.append(raw)
+        return "id"
+
+    async def relay(self, call: bytes) -> str:
+        await asyncio.sleep(0)
+        fault = self.submits.pop(0) if self.submits else None
+        if fault is not None:
+            raise fault
+        self.relayed.append(call)
         return "id"
 
     async def encounter(self, _name: bytes) -> ChainView:
@@ -176,7 +194,7 @@ class Party:
             architecture=ARCHITECTURE,
             own=self.own,
             settings=SETTINGS,
-            address=NEIGHBOR,
+            identity=WORKING,
             computing=asyncio.Lock(),
             observe=self.observe,
         )

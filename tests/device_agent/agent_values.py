@@ -10,8 +10,8 @@ from device_agent.messages import Propose
 
 LEARNER_SALT = b"L" * 32
 NEIGHBOR_SALT = b"N" * 32
-LEARNER = Identity(b"\x01" * 32).address
-NEIGHBOR = Identity(b"\x02" * 32).address
+LEARNING, WORKING = Identity(b"\x01" * 32), Identity(b"\x02" * 32)
+LEARNER, NEIGHBOR = LEARNING.address, WORKING.address
 OPEN_BY, REPORT_BY, VOTE_BY = 1_000, 2_000, 3_000
 SEATS = 9
 

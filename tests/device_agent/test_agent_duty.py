@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 from agent_rig import ARCHITECTURE, FACTS, NOW_S, SETTINGS, FakeGateway
-from agent_values import NEIGHBOR, NEIGHBOR_SALT, VOTE_BY, proposal
+from agent_values import NEIGHBOR, NEIGHBOR_SALT, VOTE_BY, WORKING, proposal
 
 from contracts.calls import Vote, decode
 from contracts.states import VoteReason
@@ -64,7 +64,7 @@ def look(
     async def main() -> None:
         for _ in range(times):
             await Duty(
-                address=NEIGHBOR,
+                identity=WORKING,
                 assessor=FakeAssessor(found),
                 gateway=gateway,  # type: ignore[arg-type]
                 journal=journal,

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from device_agent import encounter as module
 from device_agent.encounter import (
@@ -289,7 +290,7 @@ def test_a_state_on_chain_means_what_is_due_to_the_second(
     one = begun(role, stage=stage)
 
     def seen(now_s: int) -> Happening | None:
-        return seen_on_chain(one, view(state, now_s), validators=3, grace_s=GRACE_S)
+        return seen_on_chain(one, view(state, now_s), rules=DEFAULT_PARAMETERS, grace_s=GRACE_S)
 
     if last_s is None:
         assert seen(0) is after
@@ -310,14 +311,14 @@ def test_every_state_on_chain_is_covered() -> None:
 def test_who_gains_by_a_complete_vote_finalises_it_at_once(begun: Begun, yes: int, no: int, at_once: Role) -> None:
     for role in Role:
         one = begun(role, stage=Stage.VOTING)
-        found = seen_on_chain(one, view(S.REPORTED, 0, yes=yes, no=no), validators=3, grace_s=GRACE_S)
+        found = seen_on_chain(one, view(S.REPORTED, 0, yes=yes, no=no), rules=DEFAULT_PARAMETERS, grace_s=GRACE_S)
         assert found is (H.VOTED if role is at_once else None)
 
 
 def test_an_incomplete_vote_waits_for_its_end(begun: Begun) -> None:
     one = begun(Role.NEIGHBOR, stage=Stage.VOTING)
     for now_s, found in ((VOTE_BY, None), (VOTE_BY + 1, H.VOTED)):
-        assert seen_on_chain(one, view(S.REPORTED, now_s, yes=2), validators=3, grace_s=GRACE_S) is found
+        assert seen_on_chain(one, view(S.REPORTED, now_s, yes=2), rules=DEFAULT_PARAMETERS, grace_s=GRACE_S) is found
 
 
 def test_what_a_payment_needs_is_taken_from_the_newest_view(begun: Begun) -> None:
@@ -333,9 +334,9 @@ def test_a_learner_that_never_got_the_neighbors_salt_closes_with_the_one_from_th
     late = {"chain_time_s": REPORT_BY + GRACE_S + 1}
     for salts in (None, (LEARNER_SALT, b"?" * 32), (NEIGHBOR_SALT, LEARNER_SALT)):
         wrong = chain_view(S.NEIGHBOR_REPORTED, salts=salts, **late)
-        assert seen_on_chain(one, wrong, validators=3, grace_s=GRACE_S) is None
+        assert seen_on_chain(one, wrong, rules=DEFAULT_PARAMETERS, grace_s=GRACE_S) is None
     good = chain_view(S.NEIGHBOR_REPORTED, salts=(LEARNER_SALT, NEIGHBOR_SALT), **late)
-    assert seen_on_chain(one, good, validators=3, grace_s=GRACE_S) is H.REPORT_OVERDUE
+    assert seen_on_chain(one, good, rules=DEFAULT_PARAMETERS, grace_s=GRACE_S) is H.REPORT_OVERDUE
     after, due = step(one, H.REPORT_OVERDUE, **learned_on_chain(one, H.REPORT_OVERDUE, good)) or pytest.fail("no")
     assert due == (Effect.CLOSE_REPORTING,)
     assert after.salts == (LEARNER_SALT, NEIGHBOR_SALT)
@@ -343,4 +344,4 @@ def test_a_learner_that_never_got_the_neighbors_salt_closes_with_the_one_from_th
 
 def test_an_encounter_without_terms_is_nowhere_on_chain(begun: Begun) -> None:
     one = begun(Role.LEARNER, terms=None)
-    assert seen_on_chain(one, view(S.SETTLED, 0), validators=3, grace_s=GRACE_S) is None
+    assert seen_on_chain(one, view(S.SETTLED, 0), rules=DEFAULT_PARAMETERS, grace_s=GRACE_S) is None

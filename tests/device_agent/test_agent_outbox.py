@@ -151,7 +151,7 @@ def test_what_gets_a_device_in_is_entered_once_whatever_comes_between(
     async def main() -> None:
         for _ in range(2):  # the second is a restart
             await join(
-                address=ME.address,
+                identity=ME,
                 gateway=gateway,  # type: ignore[arg-type]
                 journal=journal,
                 outbox=outbox(journal, gateway),
@@ -190,7 +190,7 @@ def get_in(
     one = outbox(journal, gateway)
     asyncio.run(
         join(
-            address=ME.address,
+            identity=ME,
             gateway=gateway,  # type: ignore[arg-type]
             journal=journal,
             outbox=one,
@@ -220,7 +220,7 @@ def test_a_second_stake_takes_another_nonce_and_fills_up_what_is_lacking(
         assert found == [
             calls.Buy(nonce=nonce),
             calls.Approve(spender=to_checksum_address(ESCROW), amount=amount),
-            calls.Stake(amount=amount, nonce=nonce),
+            calls.Stake(amount=amount, nonce=2 * nonce),
             calls.RegisterValidator(),
         ]
 
@@ -232,7 +232,7 @@ def test_a_restart_within_a_round_enters_nothing_again(journal: Journal, monkeyp
     with pytest.raises(RuntimeError):
         get_in(journal, interrupted, monkeypatch, FINED)
     found, _ = get_in(journal, gateway, monkeypatch, FINED, FINED)
-    assert [one.nonce for one in found if isinstance(one, calls.Stake)] == [1]
+    assert [one.nonce for one in found if isinstance(one, calls.Stake)] == [2]
     assert len(found) == 4
 
 

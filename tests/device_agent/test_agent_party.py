@@ -14,6 +14,7 @@ from agent_rig import ARCHITECTURE, NOW_S, SETTINGS, Party, account, chain_view
 from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, OPEN_BY, REPORT_BY
 
 from contracts.calls import CloseReporting, Finalise, decode
+from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from contracts.terms import commitment
 from device_agent.agent import Agent
@@ -213,7 +214,7 @@ def test_what_closes_an_encounter_is_due_again_ever_more_rarely(
     one = begun(Role.LEARNER, stage=Stage.STRANDED, peer_salt=NEIGHBOR_SALT)
     due_at_s, labels = [], []
     for now_s in range(by_s + 1, by_s + 500):
-        seen = seen_on_chain(one, chain_view(state, chain_time_s=now_s), validators=3, grace_s=GRACE_S)
+        seen = seen_on_chain(one, chain_view(state, chain_time_s=now_s), rules=DEFAULT_PARAMETERS, grace_s=GRACE_S)
         assert seen is happening
         one, due = step_on_chain(one, seen, now_s=now_s, grace_s=GRACE_S) or pytest.fail("out of place")
         if due:

@@ -21,6 +21,7 @@ from contracts.terms import Terms
 from gateway.app import create_app
 from gateway.config import Limits
 from gateway.node import Node
+from gateway.operator import Operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.submission import State
@@ -34,6 +35,7 @@ FEE_CAP_WEI = 10**11
 RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
+OPERATOR = Operator(hashlib.sha256(b"gateway operator").digest())
 
 
 def sign(who: LocalAccount, data: bytes, *, to: str, nonce: int, **changes: Any) -> bytes:
@@ -92,14 +94,19 @@ class Rig:
     @staticmethod
     def deployed(chain: LocalChain) -> Deployment:
         deployment = deploy_local(chain)
-        chain.fund([one.address for one in PERSONS], 10**20)
+        chain.fund([OPERATOR.address, *(one.address for one in PERSONS)], 10**20)
         return deployment
 
     def start(self) -> None:
         self.store = Store(f"sqlite:///{self.folder / 'gateway.sqlite'}")
         self.shelf = Shelf(self.folder / "models")
         self.worker = Worker(
-            self.store, self.node, self.deployment, now_s=lambda: self.now_s, resend_after_s=RESEND_AFTER_S
+            self.store,
+            self.node,
+            self.deployment,
+            operator=OPERATOR,
+            now_s=lambda: self.now_s,
+            resend_after_s=RESEND_AFTER_S,
         )
         app = create_app(
             store=self.store,
@@ -145,7 +152,8 @@ class Rig:
     # The gateway and the chain
 
     def step(self) -> None:
-        """Broadcast, make a block, consume it."""
+        """Compose, broadcast, make a block, consume it."""
+        self.worker.compose()
         self.worker.broadcast()
         self.mine()
         self.worker.confirm()

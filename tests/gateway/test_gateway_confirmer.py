@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gateway_rig import ALICE, BOB, SALTS, UPDATED, Rig, reverting
+from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, reverting
 
 from contracts import calls
 from gateway.errors import ChainMismatch, NodeUnavailable
@@ -143,8 +143,9 @@ def test_a_database_of_another_chain_is_refused(rig: Rig) -> None:
 
 def test_another_chain_is_refused_at_the_start(rig: Rig) -> None:
     for changes in ({"chain_id": 5}, {"genesis_hash": "0x" + "00" * 32}):
+        wrong = replace(rig.deployment, **changes)
         with pytest.raises(ChainMismatch, match="check RPC URL"):
-            Worker(rig.store, rig.node, replace(rig.deployment, **changes), now_s=lambda: 0.0, resend_after_s=1)
+            Worker(rig.store, rig.node, wrong, operator=OPERATOR, now_s=lambda: 0.0, resend_after_s=1)
 
 
 def test_a_receipt_of_another_branch_is_not_taken(deep: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

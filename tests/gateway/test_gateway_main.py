@@ -98,7 +98,7 @@ def test_inspecting_reads_the_database_alone(rig: Rig, capsys: pytest.CaptureFix
     shown = json.loads(capsys.readouterr().out)
     assert (shown["state"], shown["events"][0]["name"]) == ("learner_checked_in", "CheckedIn")
     status, words = failed(["inspect", *at, "0x" + "00" * 32], capsys)
-    assert (status, "no transaction or encounter" in words) == (1, True)
+    assert (status, "no transaction, operation or encounter" in words) == (1, True)
 
 
 def test_inspecting_where_nothing_is_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

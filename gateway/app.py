@@ -41,6 +41,7 @@ def create_app(
     deployment: Deployment,
     limits: Limits,
     now_s: Callable[[], float],
+    operator: str,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -51,6 +52,7 @@ def create_app(
         deployment: the contracts this gateway relays to.
         limits: what one request may cost.
         now_s: wall clock, Unix seconds.
+        operator: checksum address of the account that pays for batches.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -149,7 +151,15 @@ def create_app(
             words = f"the node serves chain {served}, not {deployment.chain_id}"
             raise Refusal(503, Code.NODE_UNAVAILABLE, words, retry=True)
         behind = node.height() - (head.number if head else deployment.block - 1)
-        return jsonify({"ok": True, "submissions": store.counts(), "blocks_behind": behind})
+        return jsonify(
+            {
+                "ok": True,
+                "submissions": store.counts(),
+                "operations_waiting": store.waiting_count(),
+                "blocks_behind": behind,
+                "operator": {"address": operator, "native_wei": node.balance_wei(operator)},
+            }
+        )
 
     _answer_errors(app)
     return app

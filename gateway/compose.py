@@ -73,7 +73,15 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     shelf = Shelf(config.data / "models")
     operator = load_operator(config.operator_key or config.data / "operator.key")
     worker = Worker(store, node, deployment, operator=operator, now_s=now_s, resend_after_s=config.resend_after_s)
-    app = create_app(store=store, shelf=shelf, node=node, deployment=deployment, limits=config.limits, now_s=now_s)
+    app = create_app(
+        store=store,
+        shelf=shelf,
+        node=node,
+        deployment=deployment,
+        limits=config.limits,
+        now_s=now_s,
+        operator=operator.address,
+    )
     return Gateway(
         config=config,
         store=store,

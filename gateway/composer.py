@@ -7,6 +7,7 @@ nothing any more. The signed batch and what it carries are one write, before any
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -23,6 +24,8 @@ from gateway.operator import Operator
 from gateway.policy import CheckedTransaction
 from gateway.store import Operation, Store
 from gateway.views import encounter_view
+
+_log = logging.getLogger(__name__)
 
 MAX_CALLS = 50
 """Calls in a batch: more save little gas, and their gas limits have to fit a block together."""
@@ -71,6 +74,11 @@ class Composer:
                 chosen.append(item)
             else:
                 notes |= dict.fromkeys(item.operations, str(decode_revert(refusal)))
+        lacking = self._lacking(len(chosen)) if chosen else None
+        if lacking is not None:
+            _log.warning("%s", lacking)
+            notes |= {number: lacking for item in chosen for number in item.operations}
+            chosen = []
         carried = {number for item in chosen for number in item.operations}
         over = [one.number for one in waiting if one.number not in carried and self._is_over(one, head.time_s)]
         known = {one.number: one.note for one in waiting}
@@ -78,6 +86,14 @@ class Composer:
         if chosen:
             self._begin(chosen, now_s=now_s)
         return len(chosen)
+
+    def _lacking(self, size: int) -> str | None:
+        """Say what the operator lacks to send a batch of so many calls, None if it can."""
+        needed_wei = _gas(size) * self._node.max_fee_wei(self._node.tip_wei() + self._extra_tip_wei)
+        held_wei = self._node.balance_wei(self._operator.address)
+        if held_wei >= needed_wei:
+            return None
+        return f"the operator {self._operator.address} has {held_wei} wei, a batch may cost {needed_wei}: send it coin"
 
     def _candidates(self, waiting: list[Operation]) -> Iterator[Item]:
         for one in waiting:
@@ -113,7 +129,7 @@ class Composer:
             nonce=nonce,
             target=self._deployment.escrow,
             data=encode(call),
-            gas=_GAS_OF_A_BATCH + _GAS_OF_A_CALL * len(chosen),
+            gas=_gas(len(chosen)),
             tip_wei=tip_wei,
             max_fee_wei=self._node.max_fee_wei(tip_wei),
         )
@@ -121,3 +137,7 @@ class Composer:
             digest=keccak(raw), raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
         )
         self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
+
+
+def _gas(size: int) -> int:
+    return _GAS_OF_A_BATCH + _GAS_OF_A_CALL * size

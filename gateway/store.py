@@ -324,6 +324,18 @@ class Store:
                 db, _WAITING if encounter is None else _WAITING & (_operations.c.encounter == encounter)
             )
 
+    def waiting_count(self) -> int:
+        """Return how many operations wait."""
+        with self._read() as db:
+            return int(
+                db.execute(
+                    sa.select(sa.func.count())
+                    .select_from(_operations)
+                    .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
+                    .where(_WAITING)
+                ).scalar_one()
+            )
+
     def handed_in(self, function: str) -> list[str]:
         """Return the encounters about which an operation of one kind waits, the one waiting longest first."""
         with self._read() as db:

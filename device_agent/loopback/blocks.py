@@ -79,6 +79,7 @@ def open_relay(
         deployment=deployment,
         limits=Limits(),
         now_s=clock.wall_s,
+        operator=operator.address,
     )
     client = GatewayClient("http://gateway", transport=InProcessTransport(app))
     return Relay(store=store, worker=worker, client=client)

@@ -249,6 +249,7 @@ def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
             deployment=deployment,
             limits=Limits(),
             now_s=time.time,
+            operator=operator.address,
         )
 
         def locked(environ: dict[str, object], start_response: object) -> object:

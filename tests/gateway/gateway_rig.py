@@ -115,6 +115,7 @@ class Rig:
             deployment=self.deployment,
             limits=self.limits,
             now_s=lambda: self.now_s,
+            operator=OPERATOR.address,
         )
         self.client: FlaskClient = app.test_client()
 

@@ -17,7 +17,7 @@ from device_agent.effects import Effects
 from device_agent.encounter import ChainView
 from device_agent.encounters import Encounters
 from device_agent.gateway import AccountFacts, ChainFacts, Job
-from device_agent.identity import Fees
+from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.own_model import OwnModel
@@ -173,7 +173,7 @@ class FakeAdapter:
 class Party:
     """One side: journal, encounters, effects and conversation, wired as the agent wires them."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, identity: Identity = WORKING) -> None:
         self.journal = journal
         self.link, self.gateway, self.adapter = FakeLink(), FakeGateway(), FakeAdapter()
         self.told: list[tuple[str, dict[str, object]]] = []
@@ -194,7 +194,7 @@ class Party:
             architecture=ARCHITECTURE,
             own=self.own,
             settings=SETTINGS,
-            identity=WORKING,
+            identity=identity,
             computing=asyncio.Lock(),
             observe=self.observe,
         )

@@ -26,6 +26,7 @@ def test_an_encounter_comes_back_with_every_member(journal: Journal, begun: Begu
         Role.LEARNER,
         stage=Stage.FETCHING,
         peer_salt=b"s" * 32,
+        peer_signature=b"g" * 64,
         updated=b"u" * 32,
         updated_age=7,
         judged=b"j" * 32,

@@ -18,6 +18,7 @@ from device_agent.messages import Accept, Decline, Propose, Refusal, parse
 from device_agent.neighborhood import Neighborhood
 from device_agent.proposals import Proposals
 from device_agent.radio import Medium, PeerId, Sighting
+from device_agent.settings import Settings
 
 PEER = PeerId("peer")
 GOOD: dict[str, Any] = {"open_by": NOW_S + 60, "report_by": NOW_S + 600}
@@ -38,7 +39,7 @@ class Clock:
 class Rig:
     """A party that may be proposed to."""
 
-    def __init__(self, journal: Journal, peers: int = 1) -> None:
+    def __init__(self, journal: Journal, peers: int = 1, settings: Settings = SETTINGS) -> None:
         self.party = Party(journal)
         self.clock = Clock()
         self.vitals = Vitals()
@@ -54,7 +55,7 @@ class Rig:
             adapter=self.party.adapter,
             architecture=ARCHITECTURE,
             own=self.party.own,
-            settings=SETTINGS,
+            settings=settings,
             address=NEIGHBOR,
             clock=self.clock,
             vitals=lambda: self.vitals,

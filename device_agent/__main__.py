@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agent.errors import AgentError, ConfigError, RunExists
+from device_agent.settings import Door
 
 if TYPE_CHECKING:
     from device_agent.loopback.rundir import RunFolder
@@ -29,6 +30,7 @@ examples:
   idml-agent simulate demo-oppcl                 a shipped scenario, into runs/demo-oppcl
   idml-agent simulate trial.toml --seed 7 --out /tmp/trial-7
   idml-agent simulate demo-gossip --chain anvil --overwrite
+  idml-agent simulate demo-oppcl --door direct --out runs/direct
   idml-agent simulate runs/demo-oppcl/scenario.toml --out again    repeat a run
   idml-agent report runs/demo-oppcl              write report.html anew
 
@@ -82,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         "--chain",
         metavar="NAME|URL",
         help="embedded, ganache, anvil, or the URL of one (default: the scenario's)",
+    )
+    simulating.add_argument(
+        "--door", choices=[one.value for one in Door], help="how steps reach the chain, in place of the scenario's"
     )
     simulating.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME)")
     simulating.add_argument("--seed", type=_seed, metavar="N", help="in place of the scenario's")
@@ -141,6 +146,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
         except ValueError as error:
             raise _Usage(f"--chain {arguments.chain}: {error}") from error
         scenario = scenario.model_copy(update={"chain": scenario.chain.model_copy(update={"kind": kind})})
+    if arguments.door is not None:
+        chain = scenario.chain.model_copy(update={"door": Door(arguments.door)})
+        scenario = scenario.model_copy(update={"chain": chain})
     with _one_line_faults():
         _check_inputs(scenario)
         with RunFolder.claim(arguments.out or _RUNS / scenario.name, overwrite=arguments.overwrite) as folder:

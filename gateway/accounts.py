@@ -46,14 +46,6 @@ class Accounts:
             "leaving_at_s": stake.leaving_at,
         }
 
-    def seat(self, account: str) -> int:
-        """Return the validator seat of an account (checksum address), 0 if it has none any more."""
-        taken = self._store.latest("ValidatorRegistered", account=account)
-        vacated = self._store.latest("SeatVacated", account=account)
-        if not taken or (vacated and vacated[-1].number > taken[-1].number):
-            return 0
-        return int(taken[-1].args["seat"])
-
     def parameters(self, number: int) -> Json:
         """Return a parameter set as it was added, as JSON values; only `retired` can change later."""
         if number not in self._parameters:

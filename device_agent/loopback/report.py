@@ -96,8 +96,14 @@ def _about(summary: Json, scenario: Scenario) -> str:
     return (
         f"{summary['devices']} devices{attackers}; {summary['algorithm']} with {scenario.learning.architecture} on"
         f" {summary['dataset']} ({scenario.data.partition}), seed {summary['seed']}; chain"
-        f" {summary['chain']['kind']} (id {summary['chain']['id']}), {summary['virtual_s'] / 3600:.1f} virtual hours."
+        f" {summary['chain']['kind']} (id {summary['chain']['id']}), {_door(summary)} door,"
+        f" {summary['virtual_s'] / 3600:.1f} virtual hours."
     )
+
+
+def _door(summary: Json) -> str:
+    """How steps got to the chain; runs from before the batched door do not tell."""
+    return str(summary["chain"].get("door", "direct"))
 
 
 def _key_figures(summary: Json) -> list[Json]:
@@ -186,7 +192,8 @@ def _plots(summary: Json, record: Json) -> list[Json]:
             (
                 "gas",
                 "Gas",
-                f"Mean gas of a settled encounter by step, beside the published total of {PUBLISHED_GAS:,}.",
+                f"Mean gas of a settled encounter by step, beside the published total of {PUBLISHED_GAS:,}."
+                + (" A batch's gas is shared evenly among its calls." if _door(summary) == "batched" else ""),
                 gas_plot(_gas_by_step(summary), PUBLISHED_GAS),
             )
         )

@@ -45,7 +45,7 @@ def summarise(scenario: Scenario, seen: Seen) -> Json:
         "algorithm": scenario.learning.algorithm,
         "dataset": scenario.data.dataset,
         "seed": scenario.seed,
-        "chain": {"kind": seen.chain_kind, "id": seen.chain_id},
+        "chain": {"kind": seen.chain_kind, "id": seen.chain_id, "door": scenario.chain.door.value},
         "devices": scenario.devices.count,
         "attackers": scenario.attackers.count,
         "encounters": {

@@ -68,7 +68,7 @@ def made_up_run(
         "algorithm": "oppcl",
         "dataset": "fashion-mnist",
         "seed": 1,
-        "chain": {"kind": "embedded", "id": 1337},
+        "chain": {"kind": "embedded", "id": 1337, "door": "batched"},
         "devices": devices,
         "attackers": attackers,
         "encounters": {

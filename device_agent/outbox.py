@@ -41,8 +41,9 @@ class Outbox:
     async def pump(self) -> int:
         """Hand over what is waiting, in order; return how many the gateway took.
 
-        Stops at the first fault, which is left for the next call. A refusal for good takes the operation out of
-        the queue and frees its nonce for the next one. One call at a time: two would sign the same operation twice.
+        Stops at the first fault, which is left for the next call; what is relayed has no nonce, and holds up nothing
+        when it is refused for now. A refusal for good takes the operation out of the queue and frees its nonce for the
+        next one. One call at a time: two would sign the same operation twice.
         """
         async with self._pumping:
             return await self._pump()
@@ -66,9 +67,10 @@ class Outbox:
                     final = not again and not refusal.retry
                     self._journal.refused(operation.id, str(refusal), final=final)
                     self._observe("refused", operation=operation.label, reason=str(refusal))
-                    if not final:
+                    if final:
+                        self._refused(operation.label, str(refusal))
+                    elif not operation.relayed:
                         break
-                    self._refused(operation.label, str(refusal))
                     continue
                 self._journal.delivered(operation.id)
                 taken += 1

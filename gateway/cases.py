@@ -26,16 +26,19 @@ class Cases:
         self._domain = domain
         self._now_s = now_s
 
-    def of(self, encounter: str, held: Sequence[Operation], *, owners: Mapping[int, str]) -> Case | None:
+    def of(
+        self, encounter: str, held: Sequence[Operation], *, owners: Mapping[int, str], carried: Terms | None = None
+    ) -> Case | None:
         """Put together what is known of an encounter, None while nothing here tells its terms and rules.
 
         Args:
             encounter: its id, 0x-prefixed.
             held: the operations about it that wait, oldest first.
             owners: who holds which seat now.
+            carried: its terms, as an operation carries them that is not held yet.
         """
         stored = self._store.terms(encounter)
-        terms = _terms(held) if stored is None else terms_from_json(stored)
+        terms = carried or _terms(held) if stored is None else terms_from_json(stored)
         if terms is None:
             return None
         try:
@@ -98,9 +101,11 @@ class Cases:
         if encounter is None or not isinstance(checked.call, ReportSigned | VoteSigned | Finalise):
             return
         owners = self._store.seats()
-        case = self.of(encounter, self._store.waiting_operations(encounter), owners=owners)
+        case = self.of(encounter, self._store.waiting_operations(encounter), owners=owners, carried=terms)
         state = EncounterState.NONE if case is None else case.state
         if case is None or state is EncounterState.NONE:
+            if case is not None and case.chain_time_s > case.settle_by_s:
+                raise Refusal(409, Code.WRONG_STATE, f"encounter {encounter} was never opened, and its time is over")
             words = f"encounter {encounter} is not open yet, as far as this gateway has read the chain"
             raise Refusal(409, Code.WRONG_STATE, words, retry=True)
         if state.final:

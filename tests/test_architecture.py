@@ -34,7 +34,11 @@ PURE = [
     "device_agent/messages.py",
     "device_agent/neighborhood.py",
     "device_agent/settings.py",
+    "gateway/batch.py",
+    "gateway/case.py",
+    "gateway/operation.py",
     "gateway/submission.py",
+    "gateway/views.py",
 ]
 IMPURE = {
     "asyncio", "socket", "select", "selectors", "ssl", "http", "urllib", "httpx", "requests", "sqlite3", "sqlalchemy",

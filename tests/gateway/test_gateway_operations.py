@@ -340,6 +340,9 @@ def test_what_is_out_of_place_is_refused_by_name(field: Rig) -> None:
     agreed = signed_terms(field)
     assert refused(field, half(agreed, here, BOB)) == (409, "wrong_state")
     assert post(field, half(agreed, here, BOB)).json["error"]["retry"] is True
+    field.mine(agreed.report_by + RULES.vote_time_s + 1)
+    field.worker.confirm()
+    assert post(field, half(agreed, here, BOB)).json["error"]["retry"] is False
     unknown_rules = replace(agreed, parameter_set=9)
     assert refused(field, opening(unknown_rules, here, ALICE, BOB)) == (404, "not_found")
     open_one = opened(field)

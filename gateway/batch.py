@@ -7,7 +7,7 @@ only: they are told as if each vote had been cast by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -73,7 +73,7 @@ def told_by(called: Sequence[Call | None], found: Sequence[events.Event], domain
     skipped = {event.index for event in found if isinstance(event, events.Skipped)}
     done = [None if place in skipped else call for place, call in enumerate(called)]
     place = 0
-    voted: set[int] = set()
+    spoken: set[tuple[int, type[events.Event]]] = set()
     for event in found:
         if isinstance(event, events.Skipped):
             call = called[event.index] if event.index < len(called) else None
@@ -82,10 +82,10 @@ def told_by(called: Sequence[Call | None], found: Sequence[events.Event], domain
             yield Told(place=event.index, function=_name(called, event.index), event=event, beside=beside)
             continue
         if len(called) > 1:
-            place = _place(done, event, domain, begin=place, voted=voted)
+            place = _place(done, event, domain, begin=place, spoken=spoken)
         function = _name(done, place)
-        if isinstance(event, events.VoteCast):
-            voted.add(place)
+        if not isinstance(event, events.SeatVacated):  # a settlement may empty several
+            spoken.add((place, type(event)))
         call = done[place] if place < len(done) else None
         beside = {}
         if isinstance(event, events.Settled) and isinstance(call, calls.Settle):
@@ -100,7 +100,14 @@ def _name(called: Sequence[Call | None], place: int) -> str:
     return "" if call is None else calls.function_name(call)
 
 
-def _place(done: Sequence[Call | None], event: events.Event, domain: Domain, *, begin: int, voted: set[int]) -> int:
+def _place(
+    done: Sequence[Call | None],
+    event: events.Event,
+    domain: Domain,
+    *,
+    begin: int,
+    spoken: Collection[tuple[int, type[events.Event]]],
+) -> int:
     """The first call from `begin` on that can have caused an event; `begin` if none can."""
     causes = _CAUSES.get(type(event), ())
     encounter = getattr(event, "encounter", None)
@@ -109,8 +116,8 @@ def _place(done: Sequence[Call | None], event: events.Event, domain: Domain, *, 
         call = done[place]
         if call is None or not isinstance(call, causes):
             continue
-        if isinstance(event, events.VoteCast) and place in voted:
-            continue  # one vote per call
+        if (place, type(event)) in spoken:
+            continue
         if encounter is not None and calls.encounter_of(call, domain) != encounter:
             continue
         if isinstance(call, calls.Act) and call.action.account != account:

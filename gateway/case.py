@@ -119,7 +119,7 @@ def voting(case: Case) -> Json | None:
             "updated": "0x" + report.call.updated.hex(),
             "panel": list(_panel(case, report)),
             "vote_by": case.settle_by_s,
-            "voting_since": int(report.since_s),
+            "voting_since": min(int(report.since_s), case.chain_time_s),  # the chain's time may lag behind ours
         }
     elif case.state is not EncounterState.REPORTED:
         return None

@@ -28,7 +28,7 @@ from gateway.views import encounter_view
 _log = logging.getLogger(__name__)
 
 MAX_CALLS = 50
-"""Calls in a batch: more save little gas, and their gas limits have to fit a block together."""
+"""Calls in a batch, where that many fit a block: more save little gas."""
 
 _GAS_OF_A_BATCH = 100_000
 _GAS_OF_A_CALL = 400_000
@@ -64,10 +64,11 @@ class Composer:
         head = self._store.head()
         if not waiting or head is None:
             return 0
+        most = min(MAX_CALLS, (self._node.block_gas_limit() - _GAS_OF_A_BATCH) // _GAS_OF_A_CALL)
         chosen: list[Item] = []
         notes: dict[int, str] = {}
         for item in self._candidates(waiting):
-            if len(chosen) == MAX_CALLS:
+            if len(chosen) >= most:
                 break
             refusal = self._node.refusal(self._deployment.escrow, encode(item.call), sender=self._operator.address)
             if refusal is None:
@@ -83,9 +84,7 @@ class Composer:
         over = [one.number for one in waiting if one.number not in carried and self._is_over(one, head.time_s)]
         known = {one.number: one.note for one in waiting}
         self._store.remark({number: words for number, words in notes.items() if known[number] != words}, over=over)
-        if chosen:
-            self._begin(chosen, now_s=now_s)
-        return len(chosen)
+        return len(chosen) if chosen and self._begin(chosen, now_s=now_s) else 0
 
     def _lacking(self, size: int) -> str | None:
         """Say what the operator lacks to send a batch of so many calls, None if it can."""
@@ -119,7 +118,8 @@ class Composer:
         view = encounter_view(one.encounter, None, self._store.encounter_events(one.encounter))
         return view["closed_block"] is not None and view["closed_block"] <= self._node.final_height()
 
-    def _begin(self, chosen: list[Item], *, now_s: float) -> None:
+    def _begin(self, chosen: list[Item], *, now_s: float) -> bool:
+        """Sign a batch and keep it; return whether that was done, and not by another worker at the same moment."""
         account = self._operator.address
         call = Batch(calls=tuple(encode(item.call) for item in chosen))
         tip_wei = self._node.tip_wei() + self._extra_tip_wei
@@ -136,7 +136,7 @@ class Composer:
         checked = CheckedTransaction(
             digest=keccak(raw), raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
         )
-        self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
+        return self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
 
 
 def _gas(size: int) -> int:

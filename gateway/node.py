@@ -135,6 +135,11 @@ class Node:
         """Return a fee cap that stays valid through six full blocks: twice the base fee, and the tip."""
         return self.base_fee_wei() * _FEE_HEADROOM + tip_wei
 
+    def block_gas_limit(self) -> int:
+        """Return how much gas the newest block could hold."""
+        with _faults():
+            return int(self._web3.eth.get_block("latest")["gasLimit"])
+
     def base_fee_wei(self) -> int:
         """Return the newest block's base fee."""
         with _faults():

@@ -372,17 +372,24 @@ class Store:
             for row in rows
         ]
 
-    def begin_batch(self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float) -> None:
-        """Store a batch and, in the same write, which operations each of its calls carries out (their numbers)."""
+    def begin_batch(self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float) -> bool:
+        """Store a batch and, in the same write, which operations each of its calls carries out (their numbers).
+
+        Returns false, and writes nothing, if another batch holds its nonce.
+        """
         key = "0x" + checked.digest.hex()
-        with self._write() as db:
-            _insert_submission(db, checked, now_s)
-            for place, numbers in enumerate(carried):
-                db.execute(
-                    sa.update(_operations)
-                    .where(_operations.c.number.in_(numbers))
-                    .values(batch=key, place=place, note=None)
-                )
+        try:
+            with self._write() as db:
+                _insert_submission(db, checked, now_s)
+                for place, numbers in enumerate(carried):
+                    db.execute(
+                        sa.update(_operations)
+                        .where(_operations.c.number.in_(numbers))
+                        .values(batch=key, place=place, note=None)
+                    )
+        except sa.exc.IntegrityError:
+            return False
+        return True
 
     def remark(self, notes: dict[int, str], *, over: Sequence[int] = ()) -> None:
         """Keep why operations (by number) were not done, and which of them can do nothing any more."""

@@ -166,7 +166,7 @@ def gas_plot(steps: Mapping[str, float], published: int) -> str:
                 1, gas, left=left, height=0.55, color=HONEST, alpha=0.28 if number % 2 else 0.5,
                 edgecolor=PAPER, linewidth=1,
             )  # fmt: skip
-            if gas > widest * 0.13:
+            if gas > widest * 0.11:
                 axes.text(left + gas / 2, 1, f"{step}\n{gas:,.0f}", ha="center", va="center", fontsize=8.5)
             left += gas
         axes.barh(0, published, height=0.55, color=MUTED, alpha=0.3)

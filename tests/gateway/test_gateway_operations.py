@@ -16,6 +16,7 @@ from contracts.localchain import open_chain
 from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import ActionKind
 from contracts.terms import Domain, Terms
+from gateway.composer import MAX_CALLS
 from gateway.submission import State
 
 VALIDATORS = PERSONS[2:]
@@ -438,6 +439,32 @@ def test_nothing_is_composed_while_a_batch_is_on_its_way(field: Rig) -> None:
     assert field.worker.compose() == 0
     field.step()
     assert field.worker.compose() == 1
+
+
+def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
+    many = [act(VALIDATORS[0], domain(field), ActionKind.UNBOND, amount=1, nonce=100 + n) for n in range(MAX_CALLS + 3)]
+    keys = [taken(field, one) for one in many]
+    assert field.worker.compose() == MAX_CALLS
+    field.step()
+    assert field.worker.compose() == 3
+    field.step()
+    assert {operation(field, key)["state"] for key in keys} == {"final"}
+    rows = [one for one in field.get("/v1/events")["events"] if one["name"] == "Unbonding"]
+    assert [one["place"] for one in rows] == [*range(MAX_CALLS), *range(3)]
+
+
+def test_another_worker_on_the_same_database_does_no_harm(field: Rig) -> None:
+    key = taken(field, opening(signed_terms(field), domain(field), ALICE, BOB))
+    begin = field.store.begin_batch
+
+    def late(checked: Any, carried: Any, *, now_s: float) -> bool:
+        assert begin(checked, carried, now_s=now_s)  # the other one was faster, with the same nonce
+        return begin(replace(checked, digest=bytes(32)), carried, now_s=now_s)
+
+    field.store.begin_batch = late  # type: ignore[method-assign]
+    assert field.worker.compose() == 0
+    field.step()
+    assert operation(field, key)["state"] == "final"
 
 
 def test_a_restarted_gateway_goes_on_where_it_was(field: Rig) -> None:

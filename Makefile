@@ -14,7 +14,7 @@ REQUIRES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS := 1
 # Whole files, in the order that tests/conftest.py gives them: what is set up for a file is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
-THOROUGH := tests/contracts/test_forge.py tests/contracts/test_lives.py tests/contracts/test_settlement.py
+THOROUGH := tests/test_demos.py $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
@@ -24,7 +24,7 @@ export NPM_CONFIG_UPDATE_NOTIFIER := false
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
-	@echo 'make thorough the random tests of the contracts, twenty times as deep'
+	@echo 'make thorough random tests of the contracts ten times as deep, the demos through the other door'
 	@echo 'make check   lint and types'
 	@echo 'make slither analyse the contracts'
 	@echo 'make mutants do the tests find seeded faults in the contracts?'
@@ -39,6 +39,7 @@ test: $(VENV)/ready-dev data toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
+# The demos are run through the other door.
 thorough: $(VENV)/ready-dev toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
 

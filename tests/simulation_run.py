@@ -7,6 +7,7 @@ from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Seen
 from device_agent.loopback.simulation import simulate
 from device_agent.loopback.summary import outcomes, summarise
+from device_agent.settings import Door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,11 @@ class Result:
     summary: dict
     events: str
     cheats: list[dict]
+
+
+def through(door: Door, scenario: Scenario) -> Scenario:
+    """The scenario through another door."""
+    return scenario.model_copy(update={"chain": scenario.chain.model_copy(update={"door": door})})
 
 
 def run(scenario: Scenario, folder: Path, chain: str | None = None) -> Result:

@@ -1,16 +1,20 @@
-"""The scenarios of `make demo`, whole."""
+"""The scenarios of `make demo`, whole: through the default door, and by `make thorough` through the other."""
 
 import json
 
 import pytest
-from simulation_run import Result, run
+from hypothesis import settings
+from simulation_run import Result, run, through
 
 from device_agent.loopback.scenario import read_scenario
+from device_agent.settings import Door
+
+DOOR = Door.DIRECT if settings.get_current_profile_name() == "thorough" else Door.BATCHED
 
 
 @pytest.fixture(scope="module", params=["demo-oppcl", "demo-gossip"])
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return run(read_scenario(request.param), tmp_path_factory.mktemp("demo") / request.param)
+    return run(through(DOOR, read_scenario(request.param)), tmp_path_factory.mktemp("demo") / request.param)
 
 
 def test_the_demo_shows_what_it_promises(demo: Result) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from simulation_run import Result, run
+from simulation_run import Result, run, through
 
 from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet, settle
 from device_agent.loopback.scenario import TOKEN, Scenario
@@ -24,10 +24,6 @@ SMALL = Scenario.model_validate(
         "run": {"encounters": 8},
     }
 )
-
-
-def through(door: Door, scenario: Scenario) -> Scenario:
-    return scenario.model_copy(update={"chain": scenario.chain.model_copy(update={"door": door})})
 
 
 def timeless(summary: dict) -> dict:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from contracts.identity import Identity
 from contracts.terms import Terms, encounter_id
 from device_agent.clock import Clock
 from device_agent.conversation import Conversation
@@ -23,7 +24,6 @@ from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
 from device_agent.health import Vitals
-from device_agent.identity import Identity
 from device_agent.journal import Journal
 from device_agent.learning import Adapter, Assessor, Model
 from device_agent.link import Link

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import fields
 
 from contracts.calls import Vote, VoteSigned, encode
+from contracts.identity import Identity
 from contracts.signing import vote_digest
 from contracts.terms import Domain, encounter_id
 from device_agent.ballot import judge, judge_missing
 from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
 from device_agent.gateway import GatewayClient, Job
-from device_agent.identity import Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.learning import Assessor, Ballot
 from device_agent.observation import Observe

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from contracts import calls, signing
+from contracts.identity import Identity
 from contracts.states import EncounterState
 from contracts.terms import Terms, commitment, encounter_id
 from device_agent import messages
@@ -18,7 +19,6 @@ from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, op
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import ChainFacts, GatewayClient
-from device_agent.identity import Identity
 from device_agent.journal import NewOperation
 from device_agent.learning import Adapter, Model
 from device_agent.link import Link

@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
+from contracts.identity import Fees
 from contracts.panel import PANEL_SEATS
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
-from device_agent.identity import Fees
 
 _Json = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from contracts.identity import Fees, Identity
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import ChainFacts, GatewayClient
-from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal, Operation
 from device_agent.observation import Observe
 

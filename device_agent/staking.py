@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Iterator
 
 from contracts import calls, signing
+from contracts.identity import Identity
 from contracts.states import ActionKind
 from contracts.terms import Domain
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import AccountFacts, ChainFacts, GatewayClient
-from device_agent.identity import Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.observation import Observe
 from device_agent.outbox import Outbox

@@ -23,8 +23,9 @@ from gateway.config import Limits
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
 from gateway.node import Node
 from gateway.policy import check
+from gateway.records import Operation, Submission
 from gateway.shelf import Shelf
-from gateway.store import Operation, Store, Submission
+from gateway.store import Store
 from gateway.views import Json, encounter_view
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from gateway.node import Node, SendOutcome
-from gateway.store import Store, Submission
+from gateway.records import Submission
+from gateway.store import Store
 from gateway.submission import Happening, State
 
 TAKEN_NOTE = "another transaction of this account used its nonce, and is final"

@@ -12,7 +12,8 @@ from gateway.accounts import Accounts
 from gateway.case import Case, Held, voting
 from gateway.errors import Code, Refusal
 from gateway.operation import CheckedOperation, check_operation, terms_of
-from gateway.store import Operation, Store
+from gateway.records import Operation
+from gateway.store import Store
 from gateway.views import Json, encounter_view, job_view
 
 

@@ -16,11 +16,12 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from contracts import deploy
 from contracts.chain import ChainProfile, profile_for
 from contracts.deploy import Deployment
+from contracts.identity import Identity
 from gateway.app import create_app
 from gateway.config import GatewayConfig, masked
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
 from gateway.node import Node
-from gateway.operator import Operator, load_operator
+from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.worker import Worker
@@ -37,7 +38,7 @@ class Gateway:
     shelf: Shelf
     node: Node
     deployment: Deployment
-    operator: Operator
+    operator: Identity
     worker: Worker
     app: Flask
 

@@ -11,18 +11,17 @@ import logging
 from collections.abc import Iterator
 from itertools import groupby
 
-from eth_hash.auto import keccak
-
 from contracts.calls import Batch, encode
 from contracts.deploy import Deployment
 from contracts.errors import decode_revert
+from contracts.identity import Fees, Identity
 from gateway.case import Case, Item, items
 from gateway.cases import Cases
 from gateway.node import Node
 from gateway.operation import over_after
-from gateway.operator import Operator
 from gateway.policy import CheckedTransaction
-from gateway.store import Operation, Store
+from gateway.records import Operation
+from gateway.store import Store
 from gateway.views import encounter_view
 
 _log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class Composer:
         node: Node,
         deployment: Deployment,
         cases: Cases,
-        operator: Operator,
+        operator: Identity,
         extra_tip_wei: int = 0,
     ) -> None:
         """Set where operations come from, and who pays; `extra_tip_wei` is paid per gas above what the node asks."""
@@ -124,17 +123,16 @@ class Composer:
         call = Batch(calls=tuple(encode(item.call) for item in chosen))
         tip_wei = self._node.tip_wei() + self._extra_tip_wei
         nonce = self._store.free_nonce(account, at_least=self._node.nonce(account))
-        raw = self._operator.sign(
+        raw, digest = self._operator.sign(
             chain_id=self._deployment.chain_id,
             nonce=nonce,
             target=self._deployment.escrow,
             data=encode(call),
             gas=_gas(len(chosen)),
-            tip_wei=tip_wei,
-            max_fee_wei=self._node.max_fee_wei(tip_wei),
+            fees=Fees(tip_wei=tip_wei, max_fee_wei=self._node.max_fee_wei(tip_wei)),
         )
         checked = CheckedTransaction(
-            digest=keccak(raw), raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
+            digest=digest, raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
         )
         return self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
 

@@ -15,7 +15,8 @@ from contracts.terms import Domain, Terms, both_salts, commitment, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.node import Node
-from gateway.store import Block, Mined, NewEvent, Store
+from gateway.records import Block, Mined, NewEvent
+from gateway.store import Store
 
 _MAX_BLOCKS_A_STEP: Final = 500
 _ABOUT: Final = ("account", "validator", "voter", "by")

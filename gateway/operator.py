@@ -6,49 +6,11 @@ import os
 import secrets
 from pathlib import Path
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from eth_utils.address import to_checksum_address
-
+from contracts.identity import Identity
 from gateway.errors import ConfigError, StoreUnavailable
 
 
-class Operator:
-    """One secp256k1 key. It is shown nowhere, not even in `repr`."""
-
-    def __init__(self, key: bytes) -> None:
-        """Take a 32-byte private key. Raises ValueError for anything else."""
-        self._account: LocalAccount = Account.from_key(key)
-
-    @property
-    def address(self) -> str:
-        """The account's checksum address."""
-        return str(self._account.address)
-
-    def __repr__(self) -> str:
-        return f"Operator({self.address})"
-
-    def sign(
-        self, *, chain_id: int, nonce: int, target: str, data: bytes, gas: int, tip_wei: int, max_fee_wei: int
-    ) -> bytes:
-        """Sign an EIP-1559 transaction; return its raw bytes."""
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": chain_id,
-                "nonce": nonce,
-                "to": to_checksum_address(target),
-                "data": data,
-                "value": 0,
-                "gas": gas,
-                "maxPriorityFeePerGas": tip_wei,
-                "maxFeePerGas": max_fee_wei,
-            }
-        )
-        return bytes(signed.raw_transaction)
-
-
-def load_operator(path: Path) -> Operator:
+def load_operator(path: Path) -> Identity:
     """Read the operator's key from a file of 64 hex digits, or make one there that nobody else may read.
 
     Raises `ConfigError` for a file that holds no key, and `StoreUnavailable` if it cannot be read or made.
@@ -60,7 +22,7 @@ def load_operator(path: Path) -> Operator:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreUnavailable(f"cannot read the operator's key {path}: {error}") from error
     try:
-        return Operator(bytes.fromhex(text.removeprefix("0x")))
+        return Identity(bytes.fromhex(text.removeprefix("0x")))
     except ValueError:
         raise ConfigError(f"operator_key: {path} must hold 64 hex digits, a private key") from None
 

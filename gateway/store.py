@@ -8,210 +8,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
-from contracts.calls import Call, decode
-from gateway.errors import Code, ConfigError, Refusal, StoreUnavailable
+from contracts.calls import decode
+from gateway.errors import Code, Refusal
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
+from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
+from gateway.tables import (
+    BLOCKS,
+    EVENTS,
+    FREED,
+    OPERATIONS,
+    SALTS,
+    SUBMISSIONS,
+    TABLES,
+    TERMS,
+    VOTINGS,
+    WAITING,
+    add_missing_columns,
+    connected,
+    faults,
+)
 from gateway.views import EventRow
 
-_FREED: Final = (State.SUPERSEDED, State.EXPIRED)
-"""States in which a submission's nonce may be used by another one."""
-_HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in _FREED)})"
-
-_tables = sa.MetaData()
-
-_submissions = sa.Table(
-    "submissions",
-    _tables,
-    sa.Column("id", sa.String(66), primary_key=True),
-    sa.Column("sender", sa.String(42), nullable=False),
-    sa.Column("nonce", sa.BigInteger, nullable=False),
-    sa.Column("function", sa.String(64), nullable=False),
-    sa.Column("raw", sa.LargeBinary, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("accepted_at_s", sa.Float, nullable=False),
-    sa.Column("sent_at_s", sa.Float),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("block", sa.BigInteger, index=True),
-    sa.Column("succeeded", sa.Boolean),
-    sa.Column("gas", sa.BigInteger),
-    sa.Column("note", sa.Text),
-    # At most one transaction for a nonce, whoever asks at the same moment.
-    sa.Index(
-        "one_holder_of_a_nonce",
-        "sender",
-        "nonce",
-        unique=True,
-        sqlite_where=sa.text(_HOLDS_ITS_NONCE),
-        postgresql_where=sa.text(_HOLDS_ITS_NONCE),
-    ),
-)
-
-_operations = sa.Table(
-    "operations",
-    _tables,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(66), nullable=False, unique=True),
-    sa.Column("function", sa.String(64), nullable=False),
-    sa.Column("encounter", sa.String(66), index=True),
-    sa.Column("account", sa.String(42)),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-    sa.Column("accepted_at_s", sa.Float, nullable=False),
-    # The submission that carries it, and which of its calls does; None while it waits.
-    sa.Column("batch", sa.String(66), index=True),
-    sa.Column("place", sa.Integer),
-    sa.Column("note", sa.Text),
-    # It can do nothing any more.
-    sa.Column("over", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
-    sqlite_autoincrement=True,
-)
-
-_events = sa.Table(
-    "events",
-    _tables,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("block", sa.BigInteger, nullable=False, index=True),
-    sa.Column("block_time_s", sa.BigInteger, nullable=False),
-    sa.Column("tx", sa.String(66), nullable=False),
-    sa.Column("place", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("function", sa.String(64), nullable=False),
-    sa.Column("gas", sa.BigInteger, nullable=False),
-    sa.Column("name", sa.String(32), nullable=False),
-    sa.Column("encounter", sa.String(66), index=True),
-    sa.Column("account", sa.String(42), index=True),
-    sa.Column("args", sa.Text, nullable=False),
-    sqlite_autoincrement=True,
-)
-
-_terms = sa.Table(
-    "terms",
-    _tables,
-    sa.Column("encounter", sa.String(66), primary_key=True),
-    sa.Column("terms", sa.Text, nullable=False),
-)
-
-_salts = sa.Table(
-    "salts",
-    _tables,
-    sa.Column("encounter", sa.String(66), primary_key=True),
-    sa.Column("learner", sa.String(66), nullable=False),
-    sa.Column("neighbor", sa.String(66), nullable=False),
-)
-
-_votings = sa.Table(
-    "votings",
-    _tables,
-    sa.Column("encounter", sa.String(66), primary_key=True),
-    sa.Column("block", sa.BigInteger, nullable=False),
-    sa.Column("vote_by_s", sa.BigInteger, nullable=False),
-    sa.Column("closed_block", sa.BigInteger),
-)
-
-_blocks = sa.Table(
-    "blocks",
-    _tables,
-    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("hash", sa.String(66), nullable=False),
-    sa.Column("time_s", sa.BigInteger, nullable=False),
-)
-
-_WAITING: Final = sa.and_(
-    _operations.c.over.is_(False),
-    sa.or_(_operations.c.batch.is_(None), _submissions.c.state.in_((State.REVERTED, *_FREED))),
-)
-"""What no batch carries, or one that came to nothing, and what can still do something."""
-
 _KEPT_BLOCKS = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """One accepted transaction and what became of it."""
-
-    id: str
-    sender: str
-    nonce: int
-    function: str
-    raw: bytes
-    state: State
-    sent_at_s: float | None
-    attempts: int
-    block: int | None
-    succeeded: bool | None
-    gas: int | None
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One accepted operation and what became of it.
-
-    Attributes:
-        number: its place in the order in which operations came.
-        id: Keccak-256 of the calldata.
-        function: the called function's Solidity name.
-        call: what it says.
-        encounter: the encounter it is about.
-        account: who signed it.
-        accepted_at_s: when it came, Unix seconds.
-        batch: id of the submission that carries it, None while it waits.
-        place: which call of that batch carries it.
-        note: why it was not done the last time it was tried.
-        over: whether it can do nothing any more.
-        carried: state of that submission.
-    """
-
-    number: int
-    id: str
-    function: str
-    call: Call
-    encounter: str | None
-    account: str | None
-    accepted_at_s: float
-    batch: str | None
-    place: int | None
-    note: str | None
-    over: bool
-    carried: State | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A block the index has consumed."""
-
-    number: int
-    hash: str
-    time_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mined:
-    """A submission seen in a block."""
-
-    id: str
-    succeeded: bool
-    gas: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
-    """A contract event to be stored; fields as in `EventRow`."""
-
-    transaction: str
-    place: int = 0
-    function: str
-    gas: int
-    name: str
-    encounter: str | None
-    account: str | None
-    args: dict[str, Any]
 
 
 class Store:
@@ -219,10 +44,10 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Open or create the database. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
-        self._engine = _engine(url)
-        with _faults():
-            _tables.create_all(self._engine)
-            _add_missing_columns(self._engine)
+        self._engine = connected(url)
+        with faults():
+            TABLES.create_all(self._engine)
+            add_missing_columns(self._engine)
 
     def close(self) -> None:
         """Close all connections."""
@@ -230,12 +55,12 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with _faults(), self._engine.begin() as connection:
+        with faults(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _faults(), self._engine.connect() as connection:
+        with faults(), self._engine.connect() as connection:
             yield connection.execution_options(reads_only=True)
 
     def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
@@ -253,20 +78,20 @@ class Store:
     def _accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         key = "0x" + checked.digest.hex()
         with self._write() as db:
-            found = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().first()
+            found = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
             if found is not None:
                 return _submission(found), False
             holder = db.execute(
-                sa.select(_submissions.c.id).where(
-                    _submissions.c.sender == checked.sender,
-                    _submissions.c.nonce == checked.nonce,
-                    _submissions.c.state.not_in(_FREED),
+                sa.select(SUBMISSIONS.c.id).where(
+                    SUBMISSIONS.c.sender == checked.sender,
+                    SUBMISSIONS.c.nonce == checked.nonce,
+                    SUBMISSIONS.c.state.not_in(FREED),
                 )
             ).scalar()
             if holder is not None:
                 raise Refusal(409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}")
             _insert_submission(db, checked, now_s)
-            stored = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().one()
+            stored = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().one()
             return _submission(stored), True
 
     def accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
@@ -282,22 +107,22 @@ class Store:
 
     def _accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
         with self._write() as db:
-            found = self._operations(db, _operations.c.id == checked.id)
+            found = _operations(db, OPERATIONS.c.id == checked.id)
             if found:
                 return found[0], False
             if checked.encounter is not None and checked.account is not None:
                 other = db.execute(
-                    sa.select(_operations.c.id).where(
-                        _operations.c.encounter == checked.encounter,
-                        _operations.c.account == checked.account,
-                        _operations.c.function == checked.name,
+                    sa.select(OPERATIONS.c.id).where(
+                        OPERATIONS.c.encounter == checked.encounter,
+                        OPERATIONS.c.account == checked.account,
+                        OPERATIONS.c.function == checked.name,
                     )
                 ).scalar()
                 if other is not None:
                     words = f"{checked.account} has handed in another {checked.name} for this encounter: {other}"
                     raise Refusal(409, Code.ALREADY_HELD, words)
             db.execute(
-                sa.insert(_operations).values(
+                sa.insert(OPERATIONS).values(
                     id=checked.id,
                     function=checked.name,
                     encounter=checked.encounter,
@@ -306,12 +131,12 @@ class Store:
                     accepted_at_s=now_s,
                 )
             )
-            return self._operations(db, _operations.c.id == checked.id)[0], True
+            return _operations(db, OPERATIONS.c.id == checked.id)[0], True
 
     def operation(self, key: str) -> Operation | None:
         """Return one operation by its id."""
         with self._read() as db:
-            found = self._operations(db, _operations.c.id == key)
+            found = _operations(db, OPERATIONS.c.id == key)
         return found[0] if found else None
 
     def waiting_operations(self, encounter: str | None = None) -> list[Operation]:
@@ -320,9 +145,7 @@ class Store:
         What was in a batch that failed as a whole, or whose nonce another transaction took, waits again.
         """
         with self._read() as db:
-            return self._operations(
-                db, _WAITING if encounter is None else _WAITING & (_operations.c.encounter == encounter)
-            )
+            return _operations(db, WAITING if encounter is None else WAITING & (OPERATIONS.c.encounter == encounter))
 
     def waiting_count(self) -> int:
         """Return how many operations wait."""
@@ -330,9 +153,9 @@ class Store:
             return int(
                 db.execute(
                     sa.select(sa.func.count())
-                    .select_from(_operations)
-                    .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
-                    .where(_WAITING)
+                    .select_from(OPERATIONS)
+                    .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
+                    .where(WAITING)
                 ).scalar_one()
             )
 
@@ -340,37 +163,12 @@ class Store:
         """Return the encounters about which an operation of one kind waits, the one waiting longest first."""
         with self._read() as db:
             found = db.execute(
-                sa.select(_operations.c.encounter)
-                .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
-                .where(_WAITING, _operations.c.function == function)
-                .order_by(_operations.c.number)
+                sa.select(OPERATIONS.c.encounter)
+                .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
+                .where(WAITING, OPERATIONS.c.function == function)
+                .order_by(OPERATIONS.c.number)
             ).scalars()
             return list(dict.fromkeys(found))
-
-    def _operations(self, db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
-        rows = db.execute(
-            sa.select(_operations, _submissions.c.state)
-            .join(_submissions, _operations.c.batch == _submissions.c.id, isouter=True)
-            .where(chosen)
-            .order_by(_operations.c.number)
-        ).mappings()
-        return [
-            Operation(
-                number=row["number"],
-                id=row["id"],
-                function=row["function"],
-                call=decode(bytes(row["data"])),
-                encounter=row["encounter"],
-                account=row["account"],
-                accepted_at_s=row["accepted_at_s"],
-                batch=row["batch"],
-                place=row["place"],
-                note=row["note"],
-                over=row["over"],
-                carried=None if row["state"] is None else State(row["state"]),
-            )
-            for row in rows
-        ]
 
     def begin_batch(self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float) -> bool:
         """Store a batch and, in the same write, which operations each of its calls carries out (their numbers).
@@ -383,8 +181,8 @@ class Store:
                 _insert_submission(db, checked, now_s)
                 for place, numbers in enumerate(carried):
                     db.execute(
-                        sa.update(_operations)
-                        .where(_operations.c.number.in_(numbers))
+                        sa.update(OPERATIONS)
+                        .where(OPERATIONS.c.number.in_(numbers))
                         .values(batch=key, place=place, note=None)
                     )
         except sa.exc.IntegrityError:
@@ -397,16 +195,16 @@ class Store:
             return
         with self._write() as db:
             for number, words in notes.items():
-                db.execute(sa.update(_operations).where(_operations.c.number == number).values(note=words))
-            db.execute(sa.update(_operations).where(_operations.c.number.in_(over)).values(over=True))
+                db.execute(sa.update(OPERATIONS).where(OPERATIONS.c.number == number).values(note=words))
+            db.execute(sa.update(OPERATIONS).where(OPERATIONS.c.number.in_(over)).values(over=True))
 
     def under_way(self, sender: str) -> bool:
         """Return whether an account has a submission that is in no block yet."""
         open_states = [State.ACCEPTED, State.READY, State.BROADCAST]
         with self._read() as db:
             found = db.execute(
-                sa.select(_submissions.c.id)
-                .where(_submissions.c.sender == sender, _submissions.c.state.in_(open_states))
+                sa.select(SUBMISSIONS.c.id)
+                .where(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.state.in_(open_states))
                 .limit(1)
             ).first()
         return found is not None
@@ -414,16 +212,16 @@ class Store:
     def submission(self, key: str) -> Submission | None:
         """Return one submission by its transaction hash."""
         with self._read() as db:
-            row = db.execute(sa.select(_submissions).where(_submissions.c.id == key)).mappings().first()
+            row = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
         return None if row is None else _submission(row)
 
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
         with self._read() as db:
             rows = db.execute(
-                sa.select(_submissions)
-                .where(_submissions.c.state.not_in(list(TERMINAL)))
-                .order_by(_submissions.c.sender, _submissions.c.nonce)
+                sa.select(SUBMISSIONS)
+                .where(SUBMISSIONS.c.state.not_in(list(TERMINAL)))
+                .order_by(SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce)
             ).mappings()
             return [_submission(row) for row in rows]
 
@@ -431,13 +229,13 @@ class Store:
         """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""
         with self._read() as db:
             held = db.execute(
-                sa.select(_submissions.c.nonce)
+                sa.select(SUBMISSIONS.c.nonce)
                 .where(
-                    _submissions.c.sender == account,
-                    _submissions.c.nonce >= at_least,
-                    _submissions.c.state.not_in(_FREED),
+                    SUBMISSIONS.c.sender == account,
+                    SUBMISSIONS.c.nonce >= at_least,
+                    SUBMISSIONS.c.state.not_in(FREED),
                 )
-                .order_by(_submissions.c.nonce)
+                .order_by(SUBMISSIONS.c.nonce)
             ).scalars()
             free = at_least
             for nonce in held:
@@ -456,12 +254,12 @@ class Store:
                 if state is State.ACCEPTED:
                     state = after(state, Happening.NONCE_REACHED)
                 db.execute(
-                    sa.update(_submissions)
-                    .where(_submissions.c.id == one.id, _submissions.c.state == one.state)
+                    sa.update(SUBMISSIONS)
+                    .where(SUBMISSIONS.c.id == one.id, SUBMISSIONS.c.state == one.state)
                     .values(
                         state=after(state, Happening.SENDING),
                         sent_at_s=now_s,
-                        attempts=_submissions.c.attempts + 1,
+                        attempts=SUBMISSIONS.c.attempts + 1,
                     )
                 )
 
@@ -471,34 +269,34 @@ class Store:
             return
         with self._write() as db:
             keys = [one.id for one in submissions]
-            db.execute(sa.update(_submissions).where(_submissions.c.id.in_(keys)).values(sent_at_s=now_s, note=None))
+            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id.in_(keys)).values(sent_at_s=now_s, note=None))
 
     def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
         """Move one submission along its table, unless it has moved since it was read."""
         with self._write() as db:
             db.execute(
-                sa.update(_submissions)
-                .where(_submissions.c.id == one.id, _submissions.c.state == one.state)
+                sa.update(SUBMISSIONS)
+                .where(SUBMISSIONS.c.id == one.id, SUBMISSIONS.c.state == one.state)
                 .values(state=after(one.state, happening), note=note)
             )
 
     def note(self, key: str, text: str | None) -> None:
         """Keep what a node last said about a submission; None = nothing that matters any more."""
         with self._write() as db:
-            db.execute(sa.update(_submissions).where(_submissions.c.id == key).values(note=text))
+            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(note=text))
 
     def head(self) -> Block | None:
         """Return the last block consumed."""
         with self._read() as db:
-            row = db.execute(sa.select(_blocks).order_by(_blocks.c.number.desc()).limit(1)).first()
+            row = db.execute(sa.select(BLOCKS).order_by(BLOCKS.c.number.desc()).limit(1)).first()
         return None if row is None else Block(number=row.number, hash=row.hash, time_s=row.time_s)
 
     def settled_height(self) -> int:
         """Return the highest block whose transactions of ours are final or reverted, 0 if there is none."""
         with self._read() as db:
             highest = db.execute(
-                sa.select(sa.func.max(_submissions.c.block)).where(
-                    _submissions.c.state.in_([State.FINAL, State.REVERTED])
+                sa.select(sa.func.max(SUBMISSIONS.c.block)).where(
+                    SUBMISSIONS.c.state.in_([State.FINAL, State.REVERTED])
                 )
             ).scalar()
         return int(highest or 0)
@@ -506,7 +304,7 @@ class Store:
     def block_hash(self, number: int) -> str | None:
         """Return the hash under which a recent block was consumed."""
         with self._read() as db:
-            return db.execute(sa.select(_blocks.c.hash).where(_blocks.c.number == number)).scalar()
+            return db.execute(sa.select(BLOCKS.c.hash).where(BLOCKS.c.number == number)).scalar()
 
     def consume(
         self,
@@ -526,23 +324,23 @@ class Store:
             for one in mined:
                 _mine(db, one, block.number)
             for encounter, value in terms.items():
-                known = db.execute(sa.select(_terms.c.encounter).where(_terms.c.encounter == encounter)).first()
+                known = db.execute(sa.select(TERMS.c.encounter).where(TERMS.c.encounter == encounter)).first()
                 if known is None:
-                    db.execute(sa.insert(_terms).values(encounter=encounter, terms=json.dumps(value)))
+                    db.execute(sa.insert(TERMS).values(encounter=encounter, terms=json.dumps(value)))
             for encounter, (learner, neighbor) in salts.items():
-                known = db.execute(sa.select(_salts.c.encounter).where(_salts.c.encounter == encounter)).first()
+                known = db.execute(sa.select(SALTS.c.encounter).where(SALTS.c.encounter == encounter)).first()
                 if known is None:
-                    db.execute(sa.insert(_salts).values(encounter=encounter, learner=learner, neighbor=neighbor))
+                    db.execute(sa.insert(SALTS).values(encounter=encounter, learner=learner, neighbor=neighbor))
             for event in events:
                 _insert_event(db, event, block)
                 if event.name == "Skipped":
                     db.execute(
-                        sa.update(_operations)
-                        .where(_operations.c.batch == event.transaction, _operations.c.place == event.place)
+                        sa.update(OPERATIONS)
+                        .where(OPERATIONS.c.batch == event.transaction, OPERATIONS.c.place == event.place)
                         .values(batch=None, place=None, note=event.args["error"])
                     )
-            db.execute(sa.insert(_blocks).values(number=block.number, hash=block.hash, time_s=block.time_s))
-            db.execute(sa.delete(_blocks).where(_blocks.c.number <= block.number - _KEPT_BLOCKS))
+            db.execute(sa.insert(BLOCKS).values(number=block.number, hash=block.hash, time_s=block.time_s))
+            db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= block.number - _KEPT_BLOCKS))
             _finalise(db, final_block)
 
     def finalise(self, final_block: int) -> None:
@@ -554,12 +352,12 @@ class Store:
         """Forget every block above `last_good`: its events go, its submissions are broadcast again."""
         with self._write() as db:
             dropped = db.execute(
-                sa.select(_submissions).where(_submissions.c.block > last_good, _submissions.c.state == State.INCLUDED)
+                sa.select(SUBMISSIONS).where(SUBMISSIONS.c.block > last_good, SUBMISSIONS.c.state == State.INCLUDED)
             ).mappings()
             for row in dropped.all():
                 db.execute(
-                    sa.update(_submissions)
-                    .where(_submissions.c.id == row["id"])
+                    sa.update(SUBMISSIONS)
+                    .where(SUBMISSIONS.c.id == row["id"])
                     .values(
                         state=after(State.INCLUDED, Happening.REORGED),
                         block=None,
@@ -568,43 +366,43 @@ class Store:
                         sent_at_s=None,
                     )
                 )
-            db.execute(sa.delete(_events).where(_events.c.block > last_good))
-            db.execute(sa.delete(_votings).where(_votings.c.block > last_good))
-            db.execute(sa.update(_votings).where(_votings.c.closed_block > last_good).values(closed_block=None))
-            db.execute(sa.delete(_blocks).where(_blocks.c.number > last_good))
+            db.execute(sa.delete(EVENTS).where(EVENTS.c.block > last_good))
+            db.execute(sa.delete(VOTINGS).where(VOTINGS.c.block > last_good))
+            db.execute(sa.update(VOTINGS).where(VOTINGS.c.closed_block > last_good).values(closed_block=None))
+            db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number > last_good))
 
     def terms(self, encounter: str) -> dict[str, Any] | None:
         """Return the terms of an encounter as JSON values."""
         with self._read() as db:
-            text = db.execute(sa.select(_terms.c.terms).where(_terms.c.encounter == encounter)).scalar()
+            text = db.execute(sa.select(TERMS.c.terms).where(TERMS.c.encounter == encounter)).scalar()
         return None if text is None else json.loads(text)
 
     def salts(self, encounter: str) -> tuple[str, str] | None:
         """Return the Learner's and the Neighbor's salt, once a report revealed them."""
         with self._read() as db:
-            row = db.execute(sa.select(_salts).where(_salts.c.encounter == encounter)).first()
+            row = db.execute(sa.select(SALTS).where(SALTS.c.encounter == encounter)).first()
         return None if row is None else (row.learner, row.neighbor)
 
     def encounter_events(self, encounter: str) -> list[EventRow]:
         """Return an encounter's events, oldest first."""
-        return self._rows(sa.select(_events).where(_events.c.encounter == encounter).order_by(_events.c.number))
+        return self._rows(sa.select(EVENTS).where(EVENTS.c.encounter == encounter).order_by(EVENTS.c.number))
 
     def events_after(self, number: int, *, limit: int) -> list[EventRow]:
         """Return the feed after `number`, oldest first."""
-        return self._rows(sa.select(_events).where(_events.c.number > number).order_by(_events.c.number).limit(limit))
+        return self._rows(sa.select(EVENTS).where(EVENTS.c.number > number).order_by(EVENTS.c.number).limit(limit))
 
     def latest(self, name: str, *, account: str | None = None) -> list[EventRow]:
         """Return the events of one name, about `account` if given, oldest first."""
-        query = sa.select(_events).where(_events.c.name == name).order_by(_events.c.number)
+        query = sa.select(EVENTS).where(EVENTS.c.name == name).order_by(EVENTS.c.number)
         if account is not None:
-            query = query.where(_events.c.account == account)
+            query = query.where(EVENTS.c.account == account)
         return self._rows(query)
 
     def seats(self) -> dict[int, str]:
         """Return who holds which seat."""
-        rows = sa.select(_events).where(_events.c.name.in_(["ValidatorRegistered", "SeatVacated"]))
+        rows = sa.select(EVENTS).where(EVENTS.c.name.in_(["ValidatorRegistered", "SeatVacated"]))
         held: dict[int, str] = {}
-        for row in self._rows(rows.order_by(_events.c.number)):
+        for row in self._rows(rows.order_by(EVENTS.c.number)):
             if row.name == "SeatVacated":
                 held.pop(int(row.args["seat"]), None)
             else:
@@ -616,16 +414,16 @@ class Store:
         with self._read() as db:
             return list(
                 db.execute(
-                    sa.select(_votings.c.encounter)
-                    .where(_votings.c.closed_block.is_(None), _votings.c.vote_by_s > at_s)
-                    .order_by(_votings.c.block, _votings.c.encounter)
+                    sa.select(VOTINGS.c.encounter)
+                    .where(VOTINGS.c.closed_block.is_(None), VOTINGS.c.vote_by_s > at_s)
+                    .order_by(VOTINGS.c.block, VOTINGS.c.encounter)
                 ).scalars()
             )
 
     def counts(self) -> dict[str, int]:
         """Return how many submissions stand in each state."""
         with self._read() as db:
-            rows = db.execute(sa.select(_submissions.c.state, sa.func.count()).group_by(_submissions.c.state)).all()
+            rows = db.execute(sa.select(SUBMISSIONS.c.state, sa.func.count()).group_by(SUBMISSIONS.c.state)).all()
         return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
 
     def _rows(self, query: sa.Select[Any]) -> list[EventRow]:
@@ -648,9 +446,35 @@ class Store:
             ]
 
 
+def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
+    rows = db.execute(
+        sa.select(OPERATIONS, SUBMISSIONS.c.state)
+        .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
+        .where(chosen)
+        .order_by(OPERATIONS.c.number)
+    ).mappings()
+    return [
+        Operation(
+            number=row["number"],
+            id=row["id"],
+            function=row["function"],
+            call=decode(bytes(row["data"])),
+            encounter=row["encounter"],
+            account=row["account"],
+            accepted_at_s=row["accepted_at_s"],
+            batch=row["batch"],
+            place=row["place"],
+            note=row["note"],
+            over=row["over"],
+            carried=None if row["state"] is None else State(row["state"]),
+        )
+        for row in rows
+    ]
+
+
 def _insert_submission(db: Connection, checked: CheckedTransaction, now_s: float) -> None:
     db.execute(
-        sa.insert(_submissions).values(
+        sa.insert(SUBMISSIONS).values(
             id="0x" + checked.digest.hex(),
             sender=checked.sender,
             nonce=checked.nonce,
@@ -663,20 +487,13 @@ def _insert_submission(db: Connection, checked: CheckedTransaction, now_s: float
     )
 
 
-def _add_missing_columns(engine: Engine) -> None:
-    """Bring a database up to date that an earlier version made."""
-    if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
-        with engine.begin() as db:
-            db.execute(sa.text("ALTER TABLE events ADD COLUMN place INTEGER NOT NULL DEFAULT 0"))
-
-
 def _mine(db: Connection, one: Mined, block: int) -> None:
-    row = db.execute(sa.select(_submissions.c.state).where(_submissions.c.id == one.id)).first()
+    row = db.execute(sa.select(SUBMISSIONS.c.state).where(SUBMISSIONS.c.id == one.id)).first()
     if row is None or State(row.state) in TERMINAL:
         return
     db.execute(
-        sa.update(_submissions)
-        .where(_submissions.c.id == one.id)
+        sa.update(SUBMISSIONS)
+        .where(SUBMISSIONS.c.id == one.id)
         .values(
             state=after(State(row.state), Happening.MINED),
             block=block,
@@ -690,11 +507,11 @@ def _mine(db: Connection, one: Mined, block: int) -> None:
 def _finalise(db: Connection, final_block: int) -> None:
     for succeeded, happening in ((True, Happening.FINALISED), (False, Happening.FINALISED_REVERTED)):
         db.execute(
-            sa.update(_submissions)
+            sa.update(SUBMISSIONS)
             .where(
-                _submissions.c.state == State.INCLUDED,
-                _submissions.c.block <= final_block,
-                _submissions.c.succeeded.is_(succeeded),
+                SUBMISSIONS.c.state == State.INCLUDED,
+                SUBMISSIONS.c.block <= final_block,
+                SUBMISSIONS.c.succeeded.is_(succeeded),
             )
             .values(state=after(State.INCLUDED, happening))
         )
@@ -702,7 +519,7 @@ def _finalise(db: Connection, final_block: int) -> None:
 
 def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
     db.execute(
-        sa.insert(_events).values(
+        sa.insert(EVENTS).values(
             block=block.number,
             block_time_s=block.time_s,
             tx=event.transaction,
@@ -717,10 +534,10 @@ def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
     )
     if event.name == "VotingStarted":
         db.execute(
-            sa.insert(_votings).values(encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"])
+            sa.insert(VOTINGS).values(encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"])
         )
     elif event.name == "Settled":
-        db.execute(sa.update(_votings).where(_votings.c.encounter == event.encounter).values(closed_block=block.number))
+        db.execute(sa.update(VOTINGS).where(VOTINGS.c.encounter == event.encounter).values(closed_block=block.number))
 
 
 def _submission(row: RowMapping) -> Submission:
@@ -738,37 +555,3 @@ def _submission(row: RowMapping) -> Submission:
         gas=row["gas"],
         note=row["note"],
     )
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError):
-        raise  # our own fault, not the database's
-    except sa.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database did not answer or did not take a write: {error.orig}") from error
-    except sa.exc.TimeoutError as error:
-        raise StoreUnavailable("the database is busy: no connection became free") from error
-
-
-def _engine(url: str) -> Engine:
-    try:
-        engine = sa.create_engine(url)
-    except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError
-        raise ConfigError(f"database_url: no driver for this kind of database: {error}") from error
-    if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def _pragmas(connection: Any, _record: object) -> None:
-            connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL"):
-                connection.execute(f"PRAGMA {pragma}")
-
-        @sa.event.listens_for(engine, "begin")
-        def _begin(connection: Connection) -> None:
-            # IMMEDIATE takes the write lock at once, so two writers queue instead of failing half-way.
-            reads_only = connection.get_execution_options().get("reads_only", False)
-            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
-
-    return engine

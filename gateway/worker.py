@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from contracts.deploy import Deployment
+from contracts.identity import Identity
 from contracts.terms import Domain
 from gateway.accounts import Accounts
 from gateway.broadcaster import broadcast
@@ -15,7 +16,6 @@ from gateway.composer import Composer
 from gateway.confirmer import confirm
 from gateway.errors import ChainMismatch, NodeUnavailable, StoreUnavailable
 from gateway.node import Node
-from gateway.operator import Operator
 from gateway.store import Store
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Worker:
         node: Node,
         deployment: Deployment,
         *,
-        operator: Operator,
+        operator: Identity,
         now_s: Callable[[], float],
         resend_after_s: float,
         extra_tip_wei: int = 0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from contracts.chain import PROFILES
 from contracts.deploy import Deployment, EscrowSettings
+from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.settlement import ParameterSet
 from device_agent.gateway import GatewayClient
@@ -19,7 +20,6 @@ from device_agent.loopback.world import InProcessTransport
 from gateway.app import create_app
 from gateway.config import Limits
 from gateway.node import Node
-from gateway.operator import Operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.worker import Worker
@@ -57,7 +57,7 @@ def escrow_settings(scenario: Scenario) -> EscrowSettings:
 
 
 def open_relay(
-    given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock, operator: Operator
+    given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock, operator: Identity
 ) -> Relay:
     """Put a real gateway over the chain, its files in the run's folder; `operator` pays for its batches."""
     store = Store(f"sqlite:///{given.out / 'gateway.sqlite'}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from contracts.identity import Identity
 from device_agent.agent import Agent
 from device_agent.gateway import GatewayClient
 from device_agent.health import Vitals
-from device_agent.identity import Identity
 from device_agent.journal import Journal
 from device_agent.learning import Adapter, Model
 from device_agent.learning.gossip import Gossip

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.deploy import deploy_local, reader
+from contracts.identity import Identity
 from contracts.localchain import LocalChain, open_chain
 from device_agent.errors import WorkerDied
-from device_agent.identity import Identity
 from device_agent.learning import Model
 from device_agent.learning.worker import Child, FreshTask, Kind, Trained
 from device_agent.loopback.bank import Bank
@@ -29,7 +29,6 @@ from device_agent.loopback.recorder import EventLog, Referee
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
 from device_agent.loopback.world import Air, World
-from gateway.operator import Operator
 from models.data import load
 from models.registry import architecture
 
@@ -108,7 +107,7 @@ async def _live(
     peers = names(scenario)
     identities = [Identity(given.secret("key", name)) for name in peers]
     deployment = deploy_local(chain, escrow_settings(scenario))
-    operator = Operator(given.secret("key", "operator"))
+    operator = Identity(given.secret("key", "operator"))
     chain.fund([operator.address, *(one.address for one in identities)], _NATIVE_WEI)
     relay = open_relay(given, chain, deployment, clock, operator)
     stack.callback(relay.store.close)

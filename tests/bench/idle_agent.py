@@ -9,12 +9,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from contracts.identity import Identity
 from device_agent.agent import Agent
 from device_agent.clock import SystemClock
 from device_agent.errors import LinkLost
 from device_agent.gateway import GatewayClient
 from device_agent.health import vitals_reader
-from device_agent.identity import Identity
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.learning.local import LocalAssessor, LocalTrainer, TrainingRates

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent_values import SEATS, WORKING
 
+from contracts.identity import Fees, Identity
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from device_agent.conversation import Conversation
@@ -17,7 +18,6 @@ from device_agent.effects import Effects
 from device_agent.encounter import ChainView
 from device_agent.encounters import Encounters
 from device_agent.gateway import AccountFacts, ChainFacts, Job
-from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.own_model import OwnModel

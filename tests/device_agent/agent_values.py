@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.identity import Identity
 from contracts.terms import commitment
-from device_agent.identity import Identity
 from device_agent.messages import Propose
 
 LEARNER_SALT = b"L" * 32

@@ -26,6 +26,7 @@ from test_agent_duty import BOTH, GOOD, UPDATED, FakeAssessor
 from test_agent_proposals import Rig
 
 from contracts import calls, signing
+from contracts.identity import Identity
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import ActionKind, EncounterState
 from contracts.terms import LANES, Domain, commitment, encounter_id
@@ -42,7 +43,6 @@ from device_agent.encounter import (
 )
 from device_agent.errors import GatewayRefused
 from device_agent.gateway import Job
-from device_agent.identity import Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.messages import Accept, Decline, Refusal, encode, parse
 from device_agent.outbox import Outbox

@@ -14,9 +14,9 @@ from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 
 from contracts import calls
+from contracts.identity import Fees, Identity
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import AccountFacts, GatewayClient
-from device_agent.identity import Fees, Identity
 from device_agent.journal import Journal, NewOperation
 from device_agent.outbox import Outbox
 from device_agent.staking import join, joined_before

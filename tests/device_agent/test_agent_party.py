@@ -14,6 +14,7 @@ from agent_rig import ARCHITECTURE, NOW_S, SETTINGS, Party, account, chain_view
 from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, OPEN_BY, REPORT_BY
 
 from contracts.calls import CloseReporting, Finalise, decode
+from contracts.identity import Identity
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from contracts.terms import commitment
@@ -32,7 +33,6 @@ from device_agent.encounter import (
 )
 from device_agent.errors import GatewayRefused, LinkLost, PeerFault, WorkerDied
 from device_agent.health import Vitals
-from device_agent.identity import Identity
 from device_agent.journal import Journal
 from device_agent.learning import Model
 from device_agent.messages import Accept, Offer, Reveal, encode, parse

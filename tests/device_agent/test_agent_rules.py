@@ -11,11 +11,11 @@ from eth_hash.auto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.identity import Fees, Identity
 from contracts.states import VoteReason
 from device_agent.ballot import judge, judge_missing
 from device_agent.clock import SystemClock
 from device_agent.health import Guards, Unfit, Vitals, unfit, vitals_reader
-from device_agent.identity import Fees, Identity
 from device_agent.learning import Assessment
 from device_agent.neighborhood import Neighborhood
 from device_agent.radio import Medium, PeerId, Sighting

@@ -16,12 +16,12 @@ from werkzeug.test import TestResponse
 from contracts import calls, terms
 from contracts.chain import ChainProfile
 from contracts.deploy import Deployment, deploy_local, reader
+from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
 from gateway.app import create_app
 from gateway.config import Limits
 from gateway.node import Node
-from gateway.operator import Operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.submission import State
@@ -35,7 +35,7 @@ FEE_CAP_WEI = 10**11
 RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
-OPERATOR = Operator(hashlib.sha256(b"gateway operator").digest())
+OPERATOR = Identity(hashlib.sha256(b"gateway operator").digest())
 
 
 def sign(who: LocalAccount, data: bytes, *, to: str, nonce: int, **changes: Any) -> bytes:

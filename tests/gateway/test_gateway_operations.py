@@ -12,6 +12,7 @@ from signed_calls import act, ballot, half, opening, permit
 from contracts import calls, signing
 from contracts.chain import PROFILES
 from contracts.deploy import reader
+from contracts.identity import Fees
 from contracts.localchain import open_chain
 from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import ActionKind
@@ -291,14 +292,13 @@ def test_an_encounter_nobody_reports_on_expires_by_anyones_operation(field: Rig)
 def test_an_operator_without_coin_says_so_and_loses_nothing(field: Rig) -> None:
     key = taken(field, opening(signed_terms(field), domain(field), ALICE, BOB))
     held = field.chain.web3.eth.get_balance(OPERATOR.address)
-    away = OPERATOR.sign(
+    away, _ = OPERATOR.sign(
         chain_id=field.deployment.chain_id,
         nonce=0,
         target=ALICE.address,
         data=b"",
         gas=21_000,
-        tip_wei=(held - 10**9) // 21_000,
-        max_fee_wei=(held - 10**9) // 21_000,
+        fees=Fees(tip_wei=(held - 10**9) // 21_000, max_fee_wei=(held - 10**9) // 21_000),
     )
     field.chain.web3.eth.send_raw_transaction(away)
     field.mine()
@@ -392,14 +392,13 @@ def test_a_batch_whose_nonce_is_taken_is_composed_anew(field: Rig) -> None:
     key = taken(field, opening(agreed, domain(field), ALICE, BOB))
     field.worker.compose()
     lost = operation(field, key)["transaction"]
-    rival = OPERATOR.sign(
+    rival, _ = OPERATOR.sign(
         chain_id=field.deployment.chain_id,
         nonce=0,
         target=field.deployment.escrow,
         data=calls.encode(calls.Batch(calls=())),
         gas=100_000,
-        tip_wei=10**9,
-        max_fee_wei=10**11,
+        fees=Fees(tip_wei=10**9, max_fee_wei=10**11),
     )
     field.chain.web3.eth.send_raw_transaction(rival)
     field.mine()

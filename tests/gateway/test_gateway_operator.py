@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.identity import Identity
 from gateway.errors import ConfigError, StoreUnavailable
-from gateway.operator import Operator, load_operator
+from gateway.operator import load_operator
 
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_file_without_a_key_is_told_by_its_name_and_not_by_its_content(tmp_pat
 def test_a_key_may_begin_with_0x(tmp_path: Path) -> None:
     place = tmp_path / "operator.key"
     place.write_text("0x" + "11" * 32 + "\n")
-    assert load_operator(place).address == Operator(b"\x11" * 32).address
+    assert load_operator(place).address == Identity(b"\x11" * 32).address
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from contracts import calls
 from gateway.config import Limits
 from gateway.errors import Code, ConfigError, Refusal, StoreUnavailable
 from gateway.policy import CheckedTransaction, check
-from gateway.store import Block, Store
+from gateway.records import Block
+from gateway.store import Store
 from gateway.submission import Happening, State
 
 ESCROW, TOKEN = (f"0x{digit * 40}" for digit in "12")

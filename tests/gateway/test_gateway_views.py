@@ -13,7 +13,7 @@ from contracts.panel import record
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState, VoteReason
 from contracts.terms import Terms, terms_to_json
-from gateway.store import Block, NewEvent
+from gateway.records import Block, NewEvent
 from gateway.views import EventRow, encounter_view, job_view
 
 OTHER_DIGEST = bytes([9]) * 32

@@ -1,4 +1,4 @@
-"""The device's account: signs the transactions it sends, and the operations that others send for it."""
+"""An account of a device or a gateway: signs the transactions it sends, and the operations that others send for it."""
 
 from __future__ import annotations
 

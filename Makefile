@@ -24,7 +24,7 @@ export NPM_CONFIG_UPDATE_NOTIFIER := false
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
-	@echo 'make thorough random tests of the contracts ten times as deep, the demos through the other door'
+	@echo 'make thorough random tests of the contracts ten times as deep, and the demos through each door'
 	@echo 'make check   lint and types'
 	@echo 'make slither analyse the contracts'
 	@echo 'make mutants do the tests find seeded faults in the contracts?'
@@ -36,10 +36,10 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/test_demos.py $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
-# The demos are run through the other door.
+# And the demos are run whole, through each door.
 thorough: $(VENV)/ready-dev toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
 

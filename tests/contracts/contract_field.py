@@ -255,7 +255,7 @@ class Field:
         return {address: self.read.account(address) for address in self.known}
 
     def balances(self) -> dict[str, int]:
-        return {address: account.total for address, account in self.accounts().items()}
+        return {address: account.total for address, account in self.accounts().items() if account.total}
 
     def locked(self) -> int:
         return sum(account.locked for account in self.accounts().values())

@@ -64,9 +64,9 @@ def test_a_run_goes_from_first_sighting_to_first_payment(small: Result) -> None:
     assert stages["learner", "settled"] == stages["neighbor", "settled"] == summary["encounters"]["settled"]
 
 
-def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
+def check_payments(result: Result) -> None:
     """Replay every settlement with `settlement.py`, and compare with what the chain holds."""
-    seen, rules = small.seen, small.scenario.incentives
+    seen, rules = result.seen, result.scenario.incentives
     reward, stake = TOKEN, int(rules.stake) * TOKEN
     expected = dict.fromkeys(seen.addresses.values(), stake)
     votes: dict[str, list[dict]] = {}
@@ -87,6 +87,20 @@ def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
         for vote in votes[encounter]:
             expected[vote["voter"]] += payoff.each_yes if vote["valid"] else payoff.each_no
     assert balances(seen) == expected
+
+
+def test_everybody_is_paid_what_the_reference_model_says(small: Result) -> None:
+    check_payments(small)
+
+
+def test_validators_too_slow_for_the_short_form_are_waited_for_step_by_step(tmp_path: Path) -> None:
+    devices = SMALL.devices.model_copy(update={"validation_images_per_s": 2.0})
+    result = run(SMALL.model_copy(update={"devices": devices}), tmp_path / "slow")
+    gas = result.summary["gas"]["calls"]
+    assert "settle" not in gas
+    assert gas["reportSigned"] == gas["finalise"] == result.summary["encounters"]["settled"] > 0
+    assert gas["voteSigned"] == 3 * gas["finalise"]
+    check_payments(result)
 
 
 def test_tokens_are_conserved_to_the_last_unit(small: Result) -> None:

@@ -135,9 +135,10 @@ MUTANTS = [
         ),
         (
             "seals opened by anything",
-            "if (keccak256(abi.encode(id, voter, valid, reason, salt)) != commitment) revert SealMismatch(id, position);",
-            "if (keccak256(abi.encode(id, voter, valid, reason, salt)) == 0) revert SealMismatch(id, position);",
+            "if (_sealOf(voter, commitment) != sealed_) revert SealMismatch(id, position);",
+            "if (_sealOf(voter, commitment) == 0) revert SealMismatch(id, position);",
         ),
+        ("seals opened in another's name", "keccak256(abi.encode(voter, commitment))", "commitment"),
         ("silence costs nothing", "burned += bond;\n", "burned += 0;\n"),
         (
             "expired too early",
@@ -148,6 +149,14 @@ MUTANTS = [
             "the Neighbor shut out by a false report",
             "if (terms.nonce != 0) {\n            // Signed",
             "if (false) {\n            // Signed",
+        ),
+        ("a voter's name keeps its verdict", "who := xor(word, shl(160, valid))", "who := word"),
+        ("a nonce stands for bits of an id", ">> 32 << 32 | uint32(nonce)", ">> 32 << 32 | nonce"),
+        ("a bond out of nothing is burned", "missing -= part;", "missing = 0;"),
+        (
+            "a voter without a bond keeps its seat",
+            "if (missing != 0 && acc.seat() != 0) _accounts[who] = _stand(who, acc);",
+            "",
         ),
         ("unbonding out of reach", "_unbonding[who].amount = leaving - part;", ""),
         (

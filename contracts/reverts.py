@@ -180,8 +180,10 @@ class SealMismatch(CustomError):
     """Something else was sealed here, or by another voter."""
 
     parameters = "bytes32 encounter, uint8 position"
-    advice = "this is not what position {position} of {encounter} sealed: open it with its own voter, verdict, "
+    advice = (
+        "this is not what position {position} of {encounter} sealed: open it with its own voter, verdict, "
         "reason and salt"
+    )
 
 
 class NotLeaving(CustomError):

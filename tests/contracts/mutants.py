@@ -138,7 +138,11 @@ MUTANTS = [
             "if (_sealOf(voter, commitment) != sealed_) revert SealMismatch(id, position);",
             "if (_sealOf(voter, commitment) == 0) revert SealMismatch(id, position);",
         ),
-        ("seals opened in another's name", "keccak256(abi.encode(voter, commitment))", "commitment"),
+        (
+            "seals opened in another's name",
+            "keccak256(abi.encode(voter, commitment))",
+            "keccak256(abi.encode(voter == address(0), commitment))",
+        ),
         ("silence costs nothing", "burned += bond;\n", "burned += 0;\n"),
         (
             "expired too early",

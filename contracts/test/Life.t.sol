@@ -490,7 +490,7 @@ contract LifeTest is Base {
 
     /// @notice Lives at random, but always the same ones, take every step and come to every end: so do the campaign's, more or less often.
     function test_lives_at_random_take_every_step_and_come_to_every_end() external {
-        for (uint256 step; step < 3000; ++step) {
+        for (uint256 step; step < 6000; ++step) {
             _step(uint256(keccak256(abi.encode(step))));
         }
         bytes4[20] memory steps = [

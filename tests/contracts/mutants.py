@@ -90,6 +90,12 @@ MUTANTS = [
         ("anybody signs a report", "if (signer != terms.learner) _wrongSigner(terms.learner, signer);", ""),
         ("sealed votes settled openly", "if (Slots.sealedVotes(rules)) revert VotesAreSealed(id);", "id;"),
         ("taken seats skipped", "if and(shr(and(drawn, 255), sload(keccak256(0, 64))), 1) {", "if 0 {"),
+        ("taken seats only of the first word", "mstore(0, shr(8, drawn))", "mstore(0, 0)"),
+        (
+            "a voter twice on a panel of many",
+            "0x800000800000800000800000800000800000800000800000800000800000",
+            "0x800000800000800000800000",
+        ),
         ("a voter twice on a panel", "panel := or(shl(24, panel), seat)", ""),
         ("parties on the panel", "seed, words.seats, parties, votes", "seed, words.seats, 0, votes"),
         ("an endless draw", "if eq(k, 64) {", "if eq(k, 64000) {"),

@@ -377,6 +377,7 @@ interface IIdmlEscrow {
 
     /// @notice Open a sealed vote, once V are sealed or the time for sealing is over, until voteTime after that. Anyone who knows the salt
     /// may call. A vote that is never opened does not count, and its bond is burned.
+    /// @param voter who sealed it
     function reveal(bytes32 id, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external;
 
     /// @notice Pay, once V votes (or the whole panel, if smaller) are in or the time is over. Anyone may call.

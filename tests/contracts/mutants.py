@@ -212,6 +212,54 @@ MUTANTS = [
             "if (block.timestamp > action.deadline) revert DeadlinePassed(action.deadline, block.timestamp);",
             "",
         ),
+        ("a draw among no seats", " || terms.seats == 0) {", ") {"),
+        (
+            "reported by signature any time",
+            "if (block.timestamp > latest) revert DeadlinePassed(latest, block.timestamp);\n        if (signatures",
+            "latest;\n        if (signatures",
+        ),
+        (
+            "the Learner shut out",
+            "if (block.timestamp <= reportBy) revert TooEarly(reportBy + 1, block.timestamp);",
+            "reportBy;",
+        ),
+        (
+            "reporting closed early",
+            "if (block.timestamp <= now_.deadline) revert TooEarly(now_.deadline + 1, block.timestamp);\n        _startVoting",
+            "_startVoting",
+        ),
+        (
+            "seals opened for ever",
+            "if (block.timestamp > revealBy) revert DeadlinePassed(revealBy, block.timestamp);",
+            "revealBy;",
+        ),
+        (
+            "lives without end",
+            "if (terms.reportBy > latest) revert LifeTooLong(uint40(terms.reportBy), latest);",
+            "latest;",
+        ),
+        (
+            "unbonding again keeps the time",
+            "_unbonding[who] = Unbond(total, releaseAt);",
+            "_unbonding[who] = Unbond(total, total == amount ? releaseAt : _unbonding[who].releaseAt);",
+        ),
+        (
+            "a seat outlives its stake",
+            "if (acc.leavingAt() != 0 && acc.total() < minStake) _accounts[who] = _stand(who, acc);",
+            "",
+        ),
+        (
+            "a seat for nothing",
+            "if (acc.free() < minStake) revert BelowMinStake(acc.free(), minStake);\n        if (acc.seat() == 0) {",
+            "if (acc.seat() == 0) {",
+        ),
+        ("any reason step by step", "if (!fits) revert BadReason(valid, reason);", "fits;"),
+        ("a vote without a bond", "if (acc.free() < bond) revert InsufficientFree(acc.free(), bond);", ""),
+        (
+            "a fined voter keeps its seat",
+            "_save(place, voter, acc.debit(part));",
+            "place.write(Account.unwrap(acc.debit(part)));",
+        ),
         ("a bad item stops the batch", "if (!done) emit Skipped(i, _returned());", "if (!done) revert ZeroAmount();"),
         (
             "a front-run permit is a failure",

@@ -203,6 +203,14 @@ def test_a_panel_smaller_than_v_settles_with_all_of_it(field: Field) -> None:
     assert isinstance(field.refused(RELAYER, field.settle_call(empty, [])), reverts.VotesMissing)
 
 
+def test_a_draw_among_no_seats_gives_nobody_the_first(field: Field) -> None:
+    rules = replace(DEFAULT_PARAMETERS, validators=1)
+    field.send(field.chain.deployer, calls.encode_add_parameter_set(1, rules))
+    agreed = opened(field, seats=0, parameter_set=1)
+    field.panels[field.id(agreed)] = (1,)
+    assert isinstance(field.refused(RELAYER, field.settle_call(agreed, [True])), reverts.VotesMissing)
+
+
 def test_settlements_that_are_refused(field: Field) -> None:
     agreed = opened(field)
     good = calls.decode(field.settle_call(agreed, [True] * 3))

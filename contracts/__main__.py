@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 it failed (one line on stderr says why; for an audit that 
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ examples:
   idml-contracts deploy --chain http://127.0.0.1:8545 --key-file deployer.key
   idml-contracts inspect --chain amoy           the deployment and its parameters
   idml-contracts inspect --chain amoy 0x1234... one encounter
+  idml-contracts forge test                     run the tests in Solidity by hand
   idml-contracts gas --gas-price 30 --rate 0.25 what an encounter costs in gas, POL and USD
   idml-contracts audit --out runs/audit         is honest play the best response? (exit code 1: not so)
 """
@@ -97,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         "--slither", default="slither", metavar="PROGRAM", help="where slither is (default: on the path)"
     )
     slithering.set_defaults(run=lambda arguments: solidity.run_slither(arguments.slither))
+    forging = commands.add_parser(
+        "forge", allow_abbrev=False, help="run forge on the contracts, with the compiler that they are shipped with"
+    )
+    forging.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="what forge is to do, such as: test"
+    )
+    forging.set_defaults(run=lambda arguments: solidity.run_forge(arguments.arguments))
     _add_gas(commands.add_parser("gas", allow_abbrev=False, help="what an encounter costs in gas, POL and USD"))
     _add_audit(commands.add_parser("audit", allow_abbrev=False, help="is honest play the best response?"))
     return parser
@@ -105,8 +112,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_gas(measuring: argparse.ArgumentParser) -> None:
     measuring.description = "Play encounters through both doors on a local chain of its own and show their gas."
     measuring.add_argument("--chain", default="embedded", choices=("embedded", "anvil", "ganache"))
-    measuring.add_argument("--gas-price", type=float, default=30.0, metavar="GWEI", help="per gas (default 30)")
-    measuring.add_argument("--rate", type=float, default=0.2, metavar="USD", help="per POL (default 0.20)")
+    measuring.add_argument(
+        "--gas-price", type=_within(1_000_000), default=30.0, metavar="GWEI", help="per gas (default 30)"
+    )
+    measuring.add_argument("--rate", type=_within(1_000_000), default=0.2, metavar="USD", help="per POL (default 0.20)")
     measuring.add_argument("--json", action="store_true", help="print JSON instead of the table")
     measuring.set_defaults(run=_gas)
 
@@ -115,11 +124,6 @@ def _gas(arguments: argparse.Namespace) -> int:
     from contracts.gas import PAPER, Cost, GasMeasureFailed, measure  # noqa: PLC0415  (needs the embedded chain)
     from contracts.localchain import open_chain  # noqa: PLC0415
 
-    if not (math.isfinite(arguments.gas_price) and math.isfinite(arguments.rate)) or (
-        arguments.gas_price < 0 or arguments.rate < 0
-    ):
-        print("idml-contracts: --gas-price and --rate must be 0 or more", file=sys.stderr)
-        return 2
     with open_chain(arguments.chain) as chain:
         try:
             costs = measure(chain)
@@ -325,7 +329,7 @@ def _within(high: float) -> Callable[[str], float]:
         except ValueError:
             value = -1.0
         if not 0 <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be a number from 0 to {high:g}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a number from 0 to {high:,}, got {text!r}")
         return value
 
     return number

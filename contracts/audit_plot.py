@@ -5,6 +5,7 @@ No meaning rests on colour alone: what a point is has a hatching too, and lines 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from contracts.audit import (
     break_even_share,
     conditions,
     contributing_profit,
+    least,
     needed_rejection,
     paper,
     share_profit,
@@ -38,7 +40,15 @@ _KINDS: Final = (
 )
 """What a point of the plane is: name, colour (Okabe and Ito's), hatching."""
 
+_MARGINS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+"""Lines of equal margin inside, in rewards."""
+
+_LEGEND: Final = "what a point is (free rides aside); on the lines every condition holds with this margin, in rewards r"
+
 _DOTS: Final = 51
+
+_Point = tuple[int, float]
+"""A point of the plane: its number in `_KINDS` (-1: not allowed), and the least margin of its conditions."""
 
 
 def draw(parameters: ParameterSet, assume: Assumptions, *, title: Sequence[str]) -> "Figure":
@@ -72,8 +82,8 @@ def draw(parameters: ParameterSet, assume: Assumptions, *, title: Sequence[str])
 def _error_plane(axes: "Axes", rules: ParameterSet, assume: Assumptions, title: str) -> None:
     bad = [0.01 + 0.49 * n / (_DOTS - 1) for n in range(_DOTS)]
     errors = [0.005 + 0.295 * n / (_DOTS - 1) for n in range(_DOTS)]
-    kinds = [[_kind(rules, replace(assume, bad_share=x, false_alarm=y, miss=y)) for x in bad] for y in errors]
-    _fill(axes, bad, errors, kinds)
+    points = [[_point(rules, replace(assume, bad_share=x, false_alarm=y, miss=y)) for x in bad] for y in errors]
+    _fill(axes, bad, errors, points)
     mean_error = (assume.false_alarm + assume.miss) / 2
     _mark(axes, assume.bad_share, mean_error, "assumed", "o")
     axes.set(xlabel="share of bad contributions", ylabel="error rate e of an honest validator", title=title)
@@ -82,8 +92,8 @@ def _error_plane(axes: "Axes", rules: ParameterSet, assume: Assumptions, title: 
 def _pay_plane(axes: "Axes", rules: ParameterSet, assume: Assumptions, shown: str) -> None:
     shares = [0.05 + 0.85 * n / (_DOTS - 1) for n in range(_DOTS)]
     fines = [n / (_DOTS - 1) for n in range(_DOTS)]
-    kinds = [[_kind(_paying(rules, pv=x, q=y), assume) for x in shares] for y in fines]
-    _fill(axes, shares, fines, kinds)
+    points = [[_point(_paying(rules, pv=x, q=y), assume) for x in shares] for y in fines]
+    _fill(axes, shares, fines, points)
     pv, bond = rules.pv_bps / BPS, rules.bond_bps / BPS
     axes.plot(shares, shares, color="black", linewidth=1, linestyle="--")
     axes.annotate("q = p_v", (0.78, 0.80), ha="right", va="bottom")
@@ -96,8 +106,11 @@ def _pay_plane(axes: "Axes", rules: ParameterSet, assume: Assumptions, shown: st
 def _bond_plane(axes: "Axes", rules: ParameterSet, assume: Assumptions, shown: str) -> None:
     shares = [0.05 + 0.85 * n / (_DOTS - 1) for n in range(_DOTS)]
     bonds = [0.05 + 0.95 * n / (_DOTS - 1) for n in range(_DOTS)]
-    kinds = [[_kind(_paying(rules, pv=x, q=x, bond=y), assume) if y >= x - 1e-9 else -1 for x in shares] for y in bonds]
-    _fill(axes, shares, bonds, kinds)
+    points = [
+        [_point(_paying(rules, pv=x, q=x, bond=y), assume) if y >= x - 1e-9 else (-1, nan) for x in shares]
+        for y in bonds
+    ]
+    _fill(axes, shares, bonds, points)
     axes.annotate("not allowed: b < p_v", (0.86, 0.1), ha="right", color="#555555")
     label = shown if rules.q_bps == rules.pv_bps else f"{shown} (but its q is not p_v)"
     _mark(axes, rules.pv_bps / BPS, rules.bond_bps / BPS, label, "o")
@@ -146,10 +159,11 @@ def _coalition_plot(axes: "Axes", rules: ParameterSet, assume: Assumptions) -> N
     axes.grid(alpha=0.3)
 
 
-def _fill(axes: "Axes", x: Sequence[float], y: Sequence[float], kinds: Sequence[Sequence[int]]) -> None:
+def _fill(axes: "Axes", x: Sequence[float], y: Sequence[float], points: Sequence[Sequence[_Point]]) -> None:
     from matplotlib.colors import BoundaryNorm, ListedColormap  # noqa: PLC0415  (see `draw`)
 
     colours = ListedColormap(["white", *(colour for _, colour, _ in _KINDS)])
+    kinds = [[kind for kind, _ in row] for row in points]
     levels = BoundaryNorm([number - 1.5 for number in range(len(_KINDS) + 2)], len(_KINDS) + 1)
     extent = (x[0], x[-1], y[0], y[-1])
     axes.imshow(kinds, origin="lower", aspect="auto", extent=extent, cmap=colours, norm=levels, interpolation="nearest")
@@ -157,6 +171,12 @@ def _fill(axes: "Axes", x: Sequence[float], y: Sequence[float], kinds: Sequence[
         mask = [[float(kind == number) for kind in row] for row in kinds]
         if hatch and any(any(row) for row in mask):
             axes.contourf(x, y, mask, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+    margins = [[margin if kind == 0 else nan for kind, margin in row] for row in points]
+    widest = max((margin for row in points for kind, margin in row if kind == 0), default=0.0)
+    shown = [level for level in _MARGINS if level < widest]
+    if shown:
+        lines = axes.contour(x, y, margins, levels=shown, colors="black", linewidths=0.8)
+        axes.clabel(lines, fmt="%g", fontsize=7.5)
 
 
 def _mark(axes: "Axes", x: float, y: float, label: str, marker: str) -> None:
@@ -169,12 +189,15 @@ def _legend(figure: "Figure") -> None:
     from matplotlib.patches import Patch  # noqa: PLC0415  (see `draw`)
 
     boxes = [Patch(facecolor=colour, hatch=hatch, label=name) for name, colour, hatch in _KINDS]
-    figure.legend(handles=boxes, loc="outside lower center", ncols=3, title="what a point is (free rides aside)")
+    figure.legend(handles=boxes, loc="outside lower center", ncols=3, title=_LEGEND)
 
 
-def _kind(rules: ParameterSet, assume: Assumptions) -> int:
-    """The number in `_KINDS` of a point."""
-    failing = {one.concern for one in aside(conditions(rules, assume)) if not one.holds}
+def _point(rules: ParameterSet, assume: Assumptions) -> _Point:
+    found = aside(conditions(rules, assume))
+    return _kind({one.concern for one in found if not one.holds}), least(found).margin
+
+
+def _kind(failing: set[Concern]) -> int:
     if Concern.WORTH_VOTING in failing:
         return 1
     if Concern.BEST_VOTE in failing:

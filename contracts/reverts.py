@@ -83,7 +83,9 @@ def decode(data: bytes) -> ContractRevert:
 
 def _show(name: str, value: Value) -> str:
     if isinstance(value, bytes):
-        return "0x" + value.hex()
+        if name == "name":
+            return value.rstrip(b"\0").decode("ascii", "replace")
+        return str(decode(value)) if name == "reason" else "0x" + value.hex()
     if name == "state" and value in [int(one) for one in EncounterState]:
         return EncounterState(value).name
     return str(value)
@@ -119,7 +121,7 @@ class NonceUsed(CustomError):
     """A nonce serves once."""
 
     parameters = "address account, uint32 nonce"
-    advice = "{account} has used nonce {nonce}: this step is done, or take another nonce"
+    advice = "{account} has used nonce {nonce}: this step is done, or take another nonce (a larger one in a lane)"
 
 
 class WrongDoor(CustomError):
@@ -147,7 +149,10 @@ class EvidenceLength(CustomError):
     """Signatures and ballots do not add up."""
 
     parameters = "uint256 length, uint256 expected"
-    advice = "{length} bytes of signatures and ballots instead of {expected}: one ballot for each of the first V seats"
+    advice = (
+        "{length} bytes of signatures and ballots instead of {expected}: to report give both signatures (zeros for a "
+        "silent Learner), to settle one and a ballot for each of the first V seats"
+    )
 
 
 class VotesAreSealed(CustomError):
@@ -172,11 +177,12 @@ class NotSealed(CustomError):
 
 
 class SealMismatch(CustomError):
-    """The salt does not open the vote."""
+    """Something else was sealed here, or by another voter."""
 
     parameters = "bytes32 encounter, uint8 position"
     advice = (
-        "this is not what position {position} of {encounter} sealed: open it with the same verdict, reason and salt"
+        "this is not what position {position} of {encounter} sealed: open it with its own voter, verdict, "
+        "reason and salt"
     )
 
 
@@ -184,7 +190,7 @@ class NotLeaving(CustomError):
     """A validator that stays."""
 
     parameters = "address account"
-    advice = "{account} has not announced that it leaves: its seat stays its own"
+    advice = "{account} has not announced that it leaves a seat: only who called leaveValidator can be dismissed"
 
 
 class PermitFailed(CustomError):
@@ -219,7 +225,10 @@ class DeadlinePassed(CustomError):
     """Too late."""
 
     parameters = "uint40 deadline, uint256 time"
-    advice = "the deadline {deadline} passed (chain time {time}): expire or finalise the encounter instead"
+    advice = (
+        "the deadline {deadline} passed (chain time {time}): expire or finalise the encounter instead; sign "
+        "new terms or a new action with a later deadline"
+    )
 
 
 class TooEarly(CustomError):
@@ -254,7 +263,10 @@ class BelowMinStake(CustomError):
     """Too little free stake to take a role."""
 
     parameters = "uint96 free, uint96 minStake"
-    advice = "free stake {free} is below the minimum {minStake}: stake more before taking a role"
+    advice = (
+        "stake {free} is below the minimum {minStake}: stake more before taking a role; a validator leaves its seat "
+        "before it unbonds that much"
+    )
 
 
 class InsufficientFree(CustomError):
@@ -272,17 +284,23 @@ class SaltMismatch(CustomError):
 
 
 class DigestMismatch(CustomError):
-    """The digest is not the one reported."""
+    """The digest, or the panel, is not the one reported."""
 
     parameters = "bytes32 reported, bytes32 given"
-    advice = "the reported model is {reported}, not {given}: take part with that model, or not at all"
+    advice = (
+        "reported is {reported}, not {given} (a hash of model and panel, once voting has started): take part with the "
+        "model and the panel that the events name, or not at all"
+    )
 
 
 class NotOnPanel(CustomError):
-    """The caller does not hold the seat at this position."""
+    """The caller, or who signed, does not hold the seat at this position."""
 
     parameters = "bytes32 encounter, uint8 position, address caller"
-    advice = "{caller} does not hold position {position} of the panel of {encounter}: do not vote on it"
+    advice = (
+        "{caller} does not hold position {position} of the panel of {encounter}: vote at your own position only; to "
+        "settle, give the ballots on this encounter and model in the order of the panel"
+    )
 
 
 class AlreadyVoted(CustomError):
@@ -345,10 +363,10 @@ class AlreadyValidator(CustomError):
 
 
 class NotValidator(CustomError):
-    """Not registered."""
+    """No seat to leave."""
 
     parameters = "address account"
-    advice = "{account} is no active validator: register first"
+    advice = "{account} holds no seat, or is leaving it already: nothing to do"
 
 
 class SeatsFull(CustomError):
@@ -362,7 +380,7 @@ class ParameterOutOfRange(CustomError):
     """A parameter the contract does not accept."""
 
     parameters = "bytes32 name, uint256 value"
-    advice = "parameter {name} cannot be {value}: see IIdmlEscrow.ParameterSet"
+    advice = "{name} cannot be {value}: see Terms, ParameterSet and Action in IIdmlEscrow for what it may be"
 
 
 class NothingToBurn(CustomError):
@@ -417,7 +435,7 @@ class ERC20InvalidSender(CustomError):
     """Tokens from nobody."""
 
     parameters = "address sender"
-    advice = "{sender} cannot send tokens"
+    advice = "{sender} cannot send tokens: check the address"
 
 
 class ERC20InvalidReceiver(CustomError):
@@ -431,7 +449,7 @@ class ERC20InvalidApprover(CustomError):
     """Approval by nobody."""
 
     parameters = "address approver"
-    advice = "{approver} cannot approve"
+    advice = "{approver} cannot approve: check the address"
 
 
 class ERC20InvalidSpender(CustomError):
@@ -473,7 +491,7 @@ class ECDSAInvalidSignatureLength(CustomError):
     """A signature of a wrong length."""
 
     parameters = "uint256 length"
-    advice = "a signature has 65 bytes, not {length}"
+    advice = "a signature has 65 bytes, not {length}: sign again"
 
 
 class ECDSAInvalidSignatureS(CustomError):
@@ -494,7 +512,7 @@ class OwnableInvalidOwner(CustomError):
     """An impossible owner."""
 
     parameters = "address owner"
-    advice = "{owner} cannot own the contract"
+    advice = "{owner} cannot own the contract: name another owner"
 
 
 class SafeERC20FailedOperation(CustomError):
@@ -515,7 +533,7 @@ class StringTooLong(CustomError):
     """A name of the contract is too long."""
 
     parameters = "string str"
-    advice = "{str} is longer than 31 bytes"
+    advice = "{str} is longer than 31 bytes: take a shorter name"
 
 
 class Error(CustomError):

@@ -56,6 +56,12 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [*toolchain.forge(), *arguments, "--use", str(toolchain.solc()), "--offline"]
 
 
+def run_forge(arguments: Sequence[str]) -> int:
+    """Run forge as `command` says; returns its exit code. Raises `ToolMissing`."""
+    environment = os.environ | {"FOUNDRY_DISABLE_NIGHTLY_WARNING": "1"}
+    return subprocess.run(command(arguments), cwd=ROOT, env=environment, check=False).returncode
+
+
 def run_tests(profile: str = "default") -> tuple[Outcome, ...]:
     """Run all tests, as deep as ``profile`` in foundry.toml says. Raises `ToolMissing` or `ForgeFailed`."""
     environment = os.environ | {"FOUNDRY_PROFILE": profile, "FOUNDRY_DISABLE_NIGHTLY_WARNING": "1", "NO_COLOR": "1"}

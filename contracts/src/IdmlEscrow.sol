@@ -81,7 +81,7 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     mapping(address => mapping(uint256 => uint256)) private _used; // a bit per nonce of an account's own steps
     mapping(address => mapping(uint256 => bytes32)) private _lanes; // the encounter that was last opened in each, see _laneWord
     mapping(bytes32 => Encounter) private _encounters;
-    mapping(bytes32 => mapping(uint256 => bytes32)) private _seals; // encounter, position
+    mapping(bytes32 => mapping(uint256 => bytes32)) private _seals; // encounter, position: see _sealOf
     mapping(uint256 => uint256) private _taken; // bit (seat & 255) of word (seat >> 8): somebody holds the seat
     mapping(uint256 => address) private _seats; // from 1; never changes
     mapping(uint256 => uint256) private _parameterSets; // IIdmlEscrow.ParameterSet, from 1
@@ -305,10 +305,11 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         Encounter storage encounter_ = _encounters[id];
         Slots.Progress memory now_ = Slots.progress(encounter_.progress);
         if (now_.state != State.Reported) revert WrongState(id, now_.state);
-        bytes32 commitment = _seals[id][position];
-        if (commitment == 0) revert NotSealed(id, position);
+        bytes32 sealed_ = _seals[id][position];
+        if (sealed_ == 0) revert NotSealed(id, position);
         _checkReason(valid, reason);
-        if (keccak256(abi.encode(id, voter, valid, reason, salt)) != commitment) revert SealMismatch(id, position);
+        bytes32 commitment = keccak256(abi.encode(id, voter, valid, reason, salt));
+        if (_sealOf(voter, commitment) != sealed_) revert SealMismatch(id, position);
         uint40 revealBy = now_.deadline + Slots.voteTime(_rules(now_.parameterSet));
         if (block.timestamp > revealBy) revert DeadlinePassed(revealBy, block.timestamp);
         if (block.timestamp <= now_.deadline && _count(now_.sealed_) < now_.validators) {
@@ -690,9 +691,10 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         }
     }
 
-    /// @dev What a lane remembers: the nonce, and 224 bits of the id, more than an address has.
+    /// @dev What a lane remembers: the nonce, and 224 bits of the id, more than an address has. Only the nonce's own 32 bits count:
+    /// terms that nobody checked (see settle) could set others in place of bits that their id lacks.
     function _laneWord(bytes32 id, uint256 nonce) private pure returns (uint256) {
-        return uint256(id) >> 32 << 32 | nonce;
+        return uint256(id) >> 32 << 32 | uint32(nonce);
     }
 
     /// @dev The Learner's account with the lane vacated, if this encounter is the one that occupies it.
@@ -820,8 +822,13 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
         if (!now_.sealedVoting) revert VotesAreOpen(id);
         now_.sealed_ |= uint8(1 << position);
         encounter_.progress = Slots.pack(now_);
-        _seals[id][position] = commitment;
+        _seals[id][position] = _sealOf(voter, commitment);
         emit VoteSealed(id, voter, commitment);
+    }
+
+    /// @dev What is kept of a sealed vote: it names who sealed it, so that nobody opens a copied commitment in another's name.
+    function _sealOf(address voter, bytes32 commitment) private pure returns (bytes32) {
+        return keccak256(abi.encode(voter, commitment));
     }
 
     /// @dev A seat of the panel takes its one chance: checks everything and locks the bond.

@@ -72,6 +72,9 @@ contract Holder {
 
 /// @notice Attacks that need contracts of the attacker's: the others are in tests/contracts/test_attacks.py.
 contract AttacksTest is Base {
+    uint256 private constant ACCOUNTS = 6; // slots of IdmlEscrow's mappings
+    uint256 private constant LANES = 9;
+
     IdmlToken private token;
     IdmlEscrow private escrow;
 
@@ -177,6 +180,26 @@ contract AttacksTest is Base {
         }
         same(uint256(Account.unwrap(acc.leave(9)) >> 248), lanes, "above leavingAt");
         same(uint256(Account.unwrap(acc.sit(9)) >> 248), lanes, "above the seat");
+    }
+
+    /// @notice A settlement reads its terms unchecked, since only checked ones are in a lane. So no excess bits of a nonce may stand
+    /// for bits of an id: here they would make any terms at all those of a busy lane, and in earnest of one whose id has many ones.
+    function test_a18_a_nonce_beyond_its_type_stands_for_no_other_terms(uint96 reward) external {
+        address learner = address(this);
+        bytes32 busy = keccak256(abi.encode(learner, ACCOUNTS));
+        vm.store(address(escrow), busy, bytes32(uint256(1) << 255));
+        bytes32 place = keccak256(abi.encode(uint256(7), keccak256(abi.encode(learner, LANES))));
+        vm.store(address(escrow), place, bytes32(type(uint256).max));
+        (bytes32 word, bool held) = escrow.lane(learner, 7);
+        check(held && word == bytes32(type(uint256).max), "the layout of the storage is another: see ACCOUNTS and LANES");
+        uint256[13] memory terms;
+        terms[0] = uint160(learner);
+        terms[1] = uint160(address(1));
+        terms[5] = reward;
+        terms[12] = type(uint256).max;
+        bytes memory call = abi.encodeWithSelector(escrow.settle.selector, terms, 0, 0, 0, 17 * 32, 0);
+        (bool ok, bytes memory reason) = address(escrow).call(call);
+        check(!ok && bytes4(reason) == IIdmlEscrow.NotOpen.selector, "terms that nobody agreed on");
     }
 
     function test_a20_forced_balance(uint96 gift) external {

@@ -34,6 +34,8 @@ contract Field is Base {
     bytes private lastCall;
     uint256 public done;
     uint256 public settled;
+    mapping(bytes4 => uint256) public did; // by function
+    mapping(string => uint256) public reached; // ends, by their names
 
     address private immutable creator = msg.sender;
 
@@ -157,6 +159,7 @@ contract Field is Base {
     }
 
     function report(uint256 place, bool neighbor, uint8 which) external {
+        place = _aim(place, IIdmlEscrow.State.Open, IIdmlEscrow.State.NeighborReported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         bytes32 updated = keccak256(abi.encode(which % 4 == 0));
@@ -168,6 +171,7 @@ contract Field is Base {
     }
 
     function reportSigned(uint256 place, bool alone) external {
+        place = _aim(place, IIdmlEscrow.State.Open, IIdmlEscrow.State.NeighborReported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         bytes32 updated = keccak256("signed");
@@ -181,6 +185,7 @@ contract Field is Base {
     }
 
     function closeReporting(uint256 place) public {
+        place = _aim(place, IIdmlEscrow.State.NeighborReported, IIdmlEscrow.State.NeighborReported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         uint192 panel = _draw(t);
@@ -189,14 +194,17 @@ contract Field is Base {
         }
     }
 
-    function vote(uint256 place, uint8 position, bool valid, bool signed, bool seals) external {
+    function vote(uint256 place, uint8 position, bool valid, bool signed, uint8 odd) external {
+        place = _aim(place, IIdmlEscrow.State.Reported, IIdmlEscrow.State.Reported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         place %= terms.length;
-        position %= 8;
+        if (panels[place] == 0) return;
+        position = uint8(position % Panel.size(panels[place]));
         bytes32 id = escrow.encounterId(t);
         address voter = escrow.seatOwner(Panel.seatAt(panels[place], position));
-        if (voter == address(0)) return; // no such seat
+        bool seals = escrow.parameterSet(t.parameterSet).sealedVotes;
+        if (odd % 8 == 0) seals = !seals;
         if (seals) return _seal(place, id, position, valid, voter, signed);
         if (!signed) {
             _do(voter, abi.encodeCall(escrow.vote, (id, digests[place], panels[place], position, valid, 0)));
@@ -207,10 +215,14 @@ contract Field is Base {
     }
 
     function reveal(uint256 place, uint8 position) external {
+        place = _aim(place, IIdmlEscrow.State.Reported, IIdmlEscrow.State.Reported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         place %= terms.length;
         position %= 8;
+        for (uint256 i; i < 8 && sealed_[place][position] == 0; ++i) {
+            position = (position + 1) % 8;
+        }
         address voter = escrow.seatOwner(Panel.seatAt(panels[place], position));
         bytes memory call = abi.encodeCall(
             escrow.reveal,
@@ -220,13 +232,19 @@ contract Field is Base {
     }
 
     function finalise(uint256 place) public {
+        place = _aim(place, IIdmlEscrow.State.Reported, IIdmlEscrow.State.Reported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         place %= terms.length;
-        if (_do(who(place), abi.encodeCall(escrow.finalise, (t, digests[place], panels[place])))) ++settled;
+        IIdmlEscrow.EncounterView memory before = escrow.encounter(idAt(place));
+        if (!_do(who(place), abi.encodeCall(escrow.finalise, (t, digests[place], panels[place])))) return;
+        ++settled;
+        ++reached[string.concat("finalised, ", _verdict(before.yes, before.voted & ~before.yes))];
+        if (before.sealed_ & ~before.voted != 0) ++reached["finalised, a seal unopened"];
     }
 
     function settle(uint256 place, uint8 verdicts) external {
+        place = _aim(place, IIdmlEscrow.State.None, IIdmlEscrow.State.None);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
         bytes32 id = escrow.encounterId(t);
@@ -247,13 +265,21 @@ contract Field is Base {
         bytes memory call = abi.encodeCall(
             escrow.settle, (t, keccak256("signed"), LEARNER_SALT, NEIGHBOR_SALT, bytes.concat(signature, ballots))
         );
-        if (_do(who(place), call)) ++settled;
+        if (!_do(who(place), call)) return;
+        ++settled;
+        ++reached[string.concat("settled, ", _verdict(ayes, ballots.length / 65 - ayes))];
     }
 
     function expire(uint256 place) public {
+        place = _aim(place, IIdmlEscrow.State.None, IIdmlEscrow.State.LearnerReported);
         IIdmlEscrow.Terms memory t = _at(place);
         if (t.learner == address(0)) return;
-        _do(who(place), abi.encodeCall(escrow.expire, (t)));
+        IIdmlEscrow.State state = escrow.encounter(idAt(place % terms.length)).state;
+        if (!_do(who(place), abi.encodeCall(escrow.expire, (t)))) return;
+        if (state == IIdmlEscrow.State.None) ++reached["expired in a lane"];
+        else if (state == IIdmlEscrow.State.Open) ++reached["expired open"];
+        else if (state == IIdmlEscrow.State.LearnerReported) ++reached["expired after the Learner's report"];
+        else ++reached["expired half checked in"];
     }
 
     function stake(uint256 person, uint96 amount) external {
@@ -270,8 +296,8 @@ contract Field is Base {
 
     function seatOf(uint256 person, uint8 what) external {
         if (what % 4 == 0) _do(who(person), abi.encodeCall(escrow.leaveValidator, ()));
-        else if (what % 4 == 1) _do(who(person % PEOPLE + 1), abi.encodeCall(escrow.dismiss, (who(person))));
-        else _do(who(person), abi.encodeCall(escrow.registerValidator, ()));
+        else if (what % 4 == 1) _do(who(person), abi.encodeCall(escrow.registerValidator, ()));
+        else _do(who(person % PEOPLE + 1), abi.encodeCall(escrow.dismiss, (who(person))));
     }
 
     function burnFines() external {
@@ -279,7 +305,7 @@ contract Field is Base {
     }
 
     function warp(uint16 seconds_) external {
-        vm.warp(block.timestamp + (seconds_ % 8 == 0 ? uint256(seconds_) : seconds_ % 200));
+        vm.warp(block.timestamp + (seconds_ % 8 == 0 ? uint256(seconds_) : seconds_ % 100));
     }
 
     /// @notice Any step executed twice has one effect: the second time it is refused.
@@ -312,6 +338,7 @@ contract Field is Base {
         (ok, reason) = address(escrow).call(call);
         if (ok) {
             ++done;
+            ++did[bytes4(call)];
             lastSender = sender;
             lastCall = call;
         } else {
@@ -321,6 +348,23 @@ contract Field is Base {
 
     function _at(uint256 place) private view returns (IIdmlEscrow.Terms memory t) {
         if (terms.length != 0) t = terms[place % terms.length];
+    }
+
+    /// @dev Mostly an encounter that is in one of these states, if there is one: at random few steps would be in place. None: in a lane.
+    function _aim(uint256 place, IIdmlEscrow.State from, IIdmlEscrow.State to) private view returns (uint256) {
+        if (place % 8 == 0) return place;
+        for (uint256 i; i < terms.length; ++i) {
+            uint256 at = (place % PLACES + i) % terms.length;
+            IIdmlEscrow.State state = escrow.encounter(idAt(at)).state;
+            bool open = state != IIdmlEscrow.State.None || isBusy(at);
+            if (open && (from <= state && state <= to || from == IIdmlEscrow.State.Open && isBusy(at))) return at;
+        }
+        return place;
+    }
+
+    function _verdict(uint256 yes, uint256 no) private pure returns (string memory) {
+        if (yes != 0 && no != 0) return "split";
+        return yes != 0 ? "valid" : no != 0 ? "invalid" : "no votes";
     }
 
     function _remember(uint256 place, bytes32 updated, uint192 panel) private {
@@ -419,7 +463,7 @@ contract LifeTest is Base {
         field.report(0, true, 1);
         field.report(0, false, 1);
         for (uint8 position; position < 3; ++position) {
-            field.vote(0, position, position != 1, position == 2, false);
+            field.vote(0, position, position != 1, position == 2, 1);
         }
         field.finalise(0);
         same(field.settled(), 1, "direct");
@@ -429,7 +473,7 @@ contract LifeTest is Base {
         field.propose(5, 6, 1 ether, 1, true, false);
         field.reportSigned(0, false);
         for (uint8 position; position < 2; ++position) {
-            field.vote(0, position, true, position == 1, true);
+            field.vote(0, position, true, position == 1, 1);
         }
         for (uint8 position; position < 2; ++position) {
             field.reveal(0, position);
@@ -442,6 +486,84 @@ contract LifeTest is Base {
         field.expire(0);
         same(field.done(), before + 3, "expired");
         field.again();
+    }
+
+    /// @notice Lives at random, but always the same ones, take every step and come to every end: so do the campaign's, more or less often.
+    function test_lives_at_random_take_every_step_and_come_to_every_end() external {
+        for (uint256 step; step < 6000; ++step) {
+            _step(uint256(keccak256(abi.encode(step))));
+        }
+        bytes4[20] memory steps = [
+            escrow.checkIn.selector,
+            escrow.openSigned.selector,
+            escrow.report.selector,
+            escrow.reportSigned.selector,
+            escrow.closeReporting.selector,
+            escrow.vote.selector,
+            escrow.voteSigned.selector,
+            escrow.seal.selector,
+            escrow.sealSigned.selector,
+            escrow.reveal.selector,
+            escrow.finalise.selector,
+            escrow.settle.selector,
+            escrow.expire.selector,
+            escrow.stake.selector,
+            escrow.unbond.selector,
+            escrow.withdraw.selector,
+            escrow.leaveValidator.selector,
+            escrow.dismiss.selector,
+            escrow.registerValidator.selector,
+            escrow.burnFines.selector
+        ];
+        for (uint256 i; i < steps.length; ++i) {
+            check(field.did(steps[i]) != 0, string.concat("never done: step ", vm.toString(i)));
+        }
+        string[12] memory ends = [
+            "finalised, valid",
+            "finalised, invalid",
+            "finalised, split",
+            "finalised, no votes",
+            "finalised, a seal unopened",
+            "settled, valid",
+            "settled, invalid",
+            "settled, split",
+            "expired in a lane",
+            "expired open",
+            "expired after the Learner's report",
+            "expired half checked in"
+        ];
+        for (uint256 i; i < ends.length; ++i) {
+            check(field.reached(ends[i]) != 0, string.concat("never reached: ", ends[i]));
+        }
+        this.invariant_money_seats_and_ends();
+        this.afterInvariant();
+    }
+
+    function _step(uint256 any) private {
+        uint256 place = any >> 8 & 0xffff;
+        uint8 small = uint8(any >> 24);
+        bool one = any >> 32 & 1 == 1;
+        bool two = any >> 33 & 1 == 1;
+        uint96 amount = uint96(any >> 40);
+        uint256 what = any % 20;
+        if (what == 0) field.propose(place, place >> 4, amount, small, one, two);
+        else if (what == 1) field.checkIn(place, one);
+        else if (what == 2) field.openSigned(place);
+        else if (what == 3) field.report(place, one, small);
+        else if (what == 4) field.reportSigned(place, one);
+        else if (what == 5) field.closeReporting(place);
+        else if (what < 8) field.vote(place, small, one, two, uint8(amount));
+        else if (what == 8) field.reveal(place, small);
+        else if (what == 9) field.finalise(place);
+        else if (what == 10) field.settle(place, small);
+        else if (what == 11) field.expire(place);
+        else if (what == 12) field.stake(place, amount);
+        else if (what == 13) field.unbond(place, amount);
+        else if (what == 14) field.withdraw(place);
+        else if (what == 15) field.seatOf(place, small);
+        else if (what == 16) field.burnFines();
+        else if (what == 17) field.again();
+        else field.warp(uint16(place));
     }
 
     /// @notice One campaign for all: each would need one of its own.

@@ -90,6 +90,12 @@ MUTANTS = [
         ("anybody signs a report", "if (signer != terms.learner) _wrongSigner(terms.learner, signer);", ""),
         ("sealed votes settled openly", "if (Slots.sealedVotes(rules)) revert VotesAreSealed(id);", "id;"),
         ("taken seats skipped", "if and(shr(and(drawn, 255), sload(keccak256(0, 64))), 1) {", "if 0 {"),
+        ("taken seats only of the first word", "mstore(0, shr(8, drawn))", "mstore(0, 0)"),
+        (
+            "a voter twice on a panel of many",
+            "0x800000800000800000800000800000800000800000800000800000800000",
+            "0x800000800000800000800000",
+        ),
         ("a voter twice on a panel", "panel := or(shl(24, panel), seat)", ""),
         ("parties on the panel", "seed, words.seats, parties, votes", "seed, words.seats, 0, votes"),
         ("an endless draw", "if eq(k, 64) {", "if eq(k, 64000) {"),
@@ -135,8 +141,13 @@ MUTANTS = [
         ),
         (
             "seals opened by anything",
-            "if (keccak256(abi.encode(id, voter, valid, reason, salt)) != commitment) revert SealMismatch(id, position);",
-            "if (keccak256(abi.encode(id, voter, valid, reason, salt)) == 0) revert SealMismatch(id, position);",
+            "if (_sealOf(voter, commitment) != sealed_) revert SealMismatch(id, position);",
+            "if (_sealOf(voter, commitment) == 0) revert SealMismatch(id, position);",
+        ),
+        (
+            "seals opened in another's name",
+            "keccak256(abi.encode(voter, commitment))",
+            "keccak256(abi.encode(voter == address(0), commitment))",
         ),
         ("silence costs nothing", "burned += bond;\n", "burned += 0;\n"),
         (
@@ -148,6 +159,14 @@ MUTANTS = [
             "the Neighbor shut out by a false report",
             "if (terms.nonce != 0) {\n            // Signed",
             "if (false) {\n            // Signed",
+        ),
+        ("a voter's name keeps its verdict", "who := xor(word, shl(160, valid))", "who := word"),
+        ("a nonce stands for bits of an id", ">> 32 << 32 | uint32(nonce)", ">> 32 << 32 | nonce"),
+        ("a bond out of nothing is burned", "missing -= part;", "missing = 0;"),
+        (
+            "a voter without a bond keeps its seat",
+            "if (missing != 0 && acc.seat() != 0) _accounts[who] = _stand(who, acc);",
+            "",
         ),
         ("unbonding out of reach", "_unbonding[who].amount = leaving - part;", ""),
         (
@@ -192,6 +211,54 @@ MUTANTS = [
             "actions for ever",
             "if (block.timestamp > action.deadline) revert DeadlinePassed(action.deadline, block.timestamp);",
             "",
+        ),
+        ("a draw among no seats", " || terms.seats == 0) {", ") {"),
+        (
+            "reported by signature any time",
+            "if (block.timestamp > latest) revert DeadlinePassed(latest, block.timestamp);\n        if (signatures",
+            "latest;\n        if (signatures",
+        ),
+        (
+            "the Learner shut out",
+            "if (block.timestamp <= reportBy) revert TooEarly(reportBy + 1, block.timestamp);",
+            "reportBy;",
+        ),
+        (
+            "reporting closed early",
+            "if (block.timestamp <= now_.deadline) revert TooEarly(now_.deadline + 1, block.timestamp);\n        _startVoting",
+            "_startVoting",
+        ),
+        (
+            "seals opened for ever",
+            "if (block.timestamp > revealBy) revert DeadlinePassed(revealBy, block.timestamp);",
+            "revealBy;",
+        ),
+        (
+            "lives without end",
+            "if (terms.reportBy > latest) revert LifeTooLong(uint40(terms.reportBy), latest);",
+            "latest;",
+        ),
+        (
+            "unbonding again keeps the time",
+            "_unbonding[who] = Unbond(total, releaseAt);",
+            "_unbonding[who] = Unbond(total, total == amount ? releaseAt : _unbonding[who].releaseAt);",
+        ),
+        (
+            "a seat outlives its stake",
+            "if (acc.leavingAt() != 0 && acc.total() < minStake) _accounts[who] = _stand(who, acc);",
+            "",
+        ),
+        (
+            "a seat for nothing",
+            "if (acc.free() < minStake) revert BelowMinStake(acc.free(), minStake);\n        if (acc.seat() == 0) {",
+            "if (acc.seat() == 0) {",
+        ),
+        ("any reason step by step", "if (!fits) revert BadReason(valid, reason);", "fits;"),
+        ("a vote without a bond", "if (acc.free() < bond) revert InsufficientFree(acc.free(), bond);", ""),
+        (
+            "a fined voter keeps its seat",
+            "_save(place, voter, acc.debit(part));",
+            "place.write(Account.unwrap(acc.debit(part)));",
         ),
         ("a bad item stops the batch", "if (!done) emit Skipped(i, _returned());", "if (!done) revert ZeroAmount();"),
         (

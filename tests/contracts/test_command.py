@@ -13,13 +13,27 @@ from contracts.localchain import DEPLOYER_KEY, open_chain
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nonsense"], ["inspect", "0x12"], ["compile", "--nonsense"], ["deploy", "--key", "0x1"]],
+    [
+        [],
+        ["nonsense"],
+        ["inspect", "0x12"],
+        ["compile", "--nonsense"],
+        ["deploy", "--key", "0x1"],
+        ["gas", "--gas-price", "-1"],
+        ["gas", "--gas-price", "inf"],
+        ["gas", "--rate", "x"],
+        ["gas", "--rate", "nan"],
+        ["gas", "--chain", "amoy"],
+        ["audit", "--q", "2"],
+    ],
 )
 def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "usage" in shown
+    assert shown.splitlines()[-1].startswith("idml-contracts")
 
 
 def test_help_shows_examples() -> None:

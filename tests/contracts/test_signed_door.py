@@ -203,6 +203,14 @@ def test_a_panel_smaller_than_v_settles_with_all_of_it(field: Field) -> None:
     assert isinstance(field.refused(RELAYER, field.settle_call(empty, [])), reverts.VotesMissing)
 
 
+def test_a_draw_among_no_seats_gives_nobody_the_first(field: Field) -> None:
+    rules = replace(DEFAULT_PARAMETERS, validators=1)
+    field.send(field.chain.deployer, calls.encode_add_parameter_set(1, rules))
+    agreed = opened(field, seats=0, parameter_set=1)
+    field.panels[field.id(agreed)] = (1,)
+    assert isinstance(field.refused(RELAYER, field.settle_call(agreed, [True])), reverts.VotesMissing)
+
+
 def test_settlements_that_are_refused(field: Field) -> None:
     agreed = opened(field)
     good = calls.decode(field.settle_call(agreed, [True] * 3))
@@ -268,16 +276,63 @@ def test_the_neighbor_alone_is_enough_after_the_learners_time(field: Field) -> N
     field.send(RELAYER, alone)
 
 
-def test_a_bond_is_taken_from_what_is_free_and_then_from_what_unbonds(field: Field) -> None:
+@pytest.mark.parametrize("wrong", [True, False])
+@pytest.mark.parametrize("place", range(3))
+def test_a_bond_is_taken_from_what_is_free_and_then_from_what_unbonds(field: Field, wrong: bool, place: int) -> None:
     agreed = opened(field, reward=10 * TOKEN)
-    voter = field.voter(agreed, 2)
+    voter = field.voter(agreed, place)
     field.send(voter, calls.encode_leave_validator())
     field.send(voter, calls.encode_unbond(STAKE - TOKEN, 1))
-    settled = field.settle_call(agreed, [True, True, False])
+    settled = field.settle_call(agreed, [wrong is (position == place) for position in range(3)])
     field.send(RELAYER, settled)
     account = field.read.account(voter.address)
     assert (account.free, account.unbonding) == (0, STAKE - 7 * TOKEN)
+    assert account.seat
     field.check_conservation()
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_bond_that_is_not_there_is_not_burned_and_costs_the_seat(field: Field, wrong: bool) -> None:
+    agreed = opened(field, reward=10 * TOKEN)
+    voter = field.voter(agreed, 0)
+    seat = field.read.account(voter.address).seat
+    busy = field.terms(learner=PERSONS.index(voter), reward=STAKE - 5 * TOKEN)
+    field.check_in(busy, PERSONS.index(voter))
+    field.send(voter, calls.encode_unbond(4 * TOKEN, 1))
+    cast = [wrong, not wrong, not wrong]
+    vacated, settled = field.send(RELAYER, field.settle_call(agreed, cast))
+    assert vacated == events.SeatVacated(validator=voter.address, seat=seat)
+    pay = settle(reward=10 * TOKEN, yes=sum(cast), no=3 - sum(cast), parameters=DEFAULT_PARAMETERS)
+    assert isinstance(settled, events.Settled)
+    assert settled.burned == pay.burned - 2 * TOKEN == field.read.pending_fines()
+    account = field.read.account(voter.address)
+    assert (account.free, account.locked, account.unbonding, account.seat) == (0, STAKE - 5 * TOKEN, 0, 0)
+    assert not field.read.is_taken(seat)
+    assert isinstance(field.refused(voter, calls.encode_withdraw()), reverts.NothingUnbonding)
+    field.check_conservation()
+
+
+def test_seven_votes_settle_where_both_parties_are_validators(field: Field) -> None:
+    rules = replace(DEFAULT_PARAMETERS, validators=7)
+    field.send(field.chain.deployer, calls.encode_add_parameter_set(1, rules))
+    cast = [True, False, True, False, False, True, False]
+    pay = settle(reward=TOKEN, yes=3, no=4, parameters=rules)
+    for learner in range(2, 8):
+        agreed = opened(field, learner=learner, neighbor=learner + 1, nonce=8, parameter_set=1)
+        voters = [field.voter(agreed, position).address for position in range(7)]
+        before = field.balances()
+        field.send(RELAYER, field.settle_call(agreed, cast))
+        changes = {who: after - before[who] for who, after in field.balances().items()}
+        assert [changes[who] for who in voters] == [pay.each_yes if valid else pay.each_no for valid in cast]
+        assert changes[agreed.neighbor] == pay.neighbor_delta
+
+
+def test_the_same_reasons_are_told_as_often_as_they_occur(field: Field) -> None:
+    late = field.signed_terms(nonce=1, open_by=field.now - 1, report_by=field.now + 1)
+    poor = field.signed_terms(nonce=2, reward=10**6 * TOKEN)
+    calls_ = [field.open_call(late), b"", field.open_call(poor), field.settle_call(poor, [True] * 3)] * 5
+    told = [why(one) for one in batch(field, *calls_)]
+    assert told == [reverts.DeadlinePassed, reverts.OutOfGas, reverts.InsufficientFree, reverts.NotOpen] * 5
 
 
 # Step by step

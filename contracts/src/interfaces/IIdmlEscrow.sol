@@ -168,6 +168,7 @@ interface IIdmlEscrow {
     event Unbonding(address indexed account, uint96 amount, uint96 total, uint40 releaseAt);
     /// @notice Tokens left.
     event Withdrawn(address indexed account, uint96 amount);
+    /// @notice It holds this seat: a new one, or its own, whose announcement it took back.
     event ValidatorRegistered(address indexed validator, uint24 seat);
     /// @notice It will leave; it is still drawn for one unbonding period.
     event ValidatorLeft(address indexed validator, uint24 seat);
@@ -185,54 +186,98 @@ interface IIdmlEscrow {
     event ReportVoided(bytes32 indexed encounter, bytes32 updated);
     /// @notice Votes are taken until voteBy. panel: seats of 24 bits each, position 0 in the lowest bits.
     event VotingStarted(bytes32 indexed encounter, bytes32 updated, uint192 panel, uint40 voteBy);
+    /// @notice A position of the panel voted, or opened its sealed vote.
     event VoteCast(bytes32 indexed encounter, address indexed voter, bool valid, uint8 reason);
+    /// @notice A position of the panel sealed its vote.
     event VoteSealed(bytes32 indexed encounter, address indexed voter, bytes32 commitment);
     /// @notice Paid; burned is what this encounter added to the pending fines.
     event Settled(bytes32 indexed encounter, uint8 yes, uint8 no, uint96 burned);
     /// @notice All locks returned; state is the one it left.
     event Expired(bytes32 indexed encounter, State state);
+    /// @notice Encounters may be opened under a new set of rules.
     event ParameterSetAdded(uint16 indexed number, ParameterSet parameters);
+    /// @notice No new encounters are opened under this set of rules.
     event ParameterSetRetired(uint16 indexed number);
+    /// @notice The pending fines were destroyed at the token.
     event FinesBurned(uint256 amount);
 
+    /// @notice The encounter is not in a state from which this step is taken; state is the one it is in.
     error WrongState(bytes32 encounter, State state);
+    /// @notice No lane of the Learner's holds this encounter open: it was never opened by signatures, went on in storage, or is over.
     error NotOpen(bytes32 encounter);
+    /// @notice The lane that the nonce names still holds an open encounter.
     error LaneBusy(address learner, uint32 nonce);
+    /// @notice An account's step carries a nonce that it has used, or an opening one that is not larger than the last in its lane.
     error NonceUsed(address account, uint32 nonce);
+    /// @notice Terms with this nonce go through the other door: 0 through the direct one, any other through the signed one.
     error WrongDoor(uint32 nonce);
+    /// @notice No key made this signature of the digest, or its s is in the upper half.
     error BadSignature(bytes32 digest);
+    /// @notice The signature is signer's, where that of expected is needed: another key signed, or the same key something else.
     error WrongSigner(address expected, address signer);
+    /// @notice The signatures, or report and ballots, have another length in bytes than this step needs.
     error EvidenceLength(uint256 length, uint256 expected);
+    /// @notice The encounter's parameter set takes sealed votes only.
     error VotesAreSealed(bytes32 encounter);
+    /// @notice The encounter's parameter set takes open votes only.
     error VotesAreOpen(bytes32 encounter);
+    /// @notice This position of the panel has no sealed vote, or has opened it.
     error NotSealed(bytes32 encounter, uint8 position);
+    /// @notice Voter, verdict, reason and salt are not those that this position of the panel sealed.
     error SealMismatch(bytes32 encounter, uint8 position);
+    /// @notice The account has not announced that it leaves a seat.
     error NotLeaving(address account);
+    /// @notice The token refused the owner's permit, and the allowance does not cover the amount; reason is the token's revert data.
     error PermitFailed(address owner, bytes reason);
+    /// @notice The caller is neither Learner nor Neighbor of the encounter.
     error NotParty(bytes32 encounter, address caller);
+    /// @notice Learner and Neighbor are one.
     error SameParty(address party);
+    /// @notice openBy is not earlier than reportBy.
     error DeadlineOrder(uint40 openBy, uint40 reportBy);
+    /// @notice The last second for this step is over; time is the chain's.
     error DeadlinePassed(uint40 deadline, uint256 time);
+    /// @notice The step is not taken before notBefore; time is the chain's.
     error TooEarly(uint40 notBefore, uint256 time);
+    /// @notice reportBy is later than maxLife from now; latest is what would have been taken.
     error LifeTooLong(uint40 reportBy, uint256 latest);
+    /// @notice There is no parameter set of this number.
     error UnknownParameterSet(uint16 number);
+    /// @notice The parameter set takes no new encounters.
     error RetiredParameterSet(uint16 number);
+    /// @notice What is free does not reach minStake; for a validator that unbonds: what would be left, free and locked.
     error BelowMinStake(uint96 free, uint96 minStake);
+    /// @notice What is free does not cover what is needed: the amount, and minStake with it where a party locks.
     error InsufficientFree(uint96 free, uint256 needed);
+    /// @notice The salts given hash to another word than the terms commit to.
     error SaltMismatch(bytes32 committed, bytes32 given);
+    /// @notice Another digest was reported; where voting has started both are keccak256(abi.encode(digest, panel)).
     error DigestMismatch(bytes32 reported, bytes32 given);
+    /// @notice The caller, or who signed the ballot, does not hold the seat at this position of the panel.
     error NotOnPanel(bytes32 encounter, uint8 position, address caller);
+    /// @notice This position of the panel has voted, or sealed its vote.
     error AlreadyVoted(bytes32 encounter, uint8 position);
+    /// @notice The votes that decide are all in, or sealed.
     error VotesComplete(bytes32 encounter, uint8 votes);
+    /// @notice Fewer votes are in than are needed before voteBy is over.
     error VotesMissing(uint8 votes, uint8 needed, uint40 voteBy);
+    /// @notice The reason does not go with the verdict, see Reason.
     error BadReason(bool valid, uint8 reason);
+    /// @notice The amount, or the reward of the terms, is zero.
     error ZeroAmount();
+    /// @notice The account has nothing to withdraw.
     error NothingUnbonding(address account);
+    /// @notice What unbonds is released at releaseAt; time is the chain's.
     error StillUnbonding(uint40 releaseAt, uint256 time);
+    /// @notice The caller holds this seat, and stays.
     error AlreadyValidator(uint24 seat);
+    /// @notice The account holds no seat, or is leaving it already.
     error NotValidator(address account);
+    /// @notice All numbers of seats are given out.
     error SeatsFull(uint256 seats);
+    /// @notice A parameter, by the name it has in this interface, cannot have this value.
     error ParameterOutOfRange(bytes32 name, uint256 value);
+    /// @notice There are no pending fines.
     error NothingToBurn();
 
     /// @notice Do many calls of this contract in one transaction. One that fails is skipped; an event says why.
@@ -246,7 +291,7 @@ interface IIdmlEscrow {
     /// @notice The same with an ERC-2612 permit for this amount. A permit that somebody else sent first does no harm.
     function stakeWithPermit(uint96 amount, uint32 nonce, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
-    /// @notice Hand a permit for this contract to the token, unless the allowance is there already.
+    /// @notice Hand a permit for this contract to the token. One that it refuses is no fault if the allowance is there already.
     function permit(address owner, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
     /// @notice Take free tokens out: they unbond first, and can be fined until they are withdrawn. Unbonding again restarts the time for
@@ -332,6 +377,7 @@ interface IIdmlEscrow {
 
     /// @notice Open a sealed vote, once V are sealed or the time for sealing is over, until voteTime after that. Anyone who knows the salt
     /// may call. A vote that is never opened does not count, and its bond is burned.
+    /// @param voter who sealed it
     function reveal(bytes32 id, uint8 position, address voter, bool valid, uint8 reason, bytes32 salt) external;
 
     /// @notice Pay, once V votes (or the whole panel, if smaller) are in or the time is over. Anyone may call.
@@ -371,6 +417,7 @@ interface IIdmlEscrow {
     /// @notice Take no new encounters under a parameter set. Owner only.
     function retireParameterSet(uint16 number) external;
 
+    /// @notice The token that is staked, paid and burned.
     function token() external view returns (IIdmlToken);
 
     /// @notice Free stake below which no new role can be taken.
@@ -385,8 +432,10 @@ interface IIdmlEscrow {
     /// @notice Fines, lost bonds and remainders not yet destroyed at the token.
     function pendingFines() external view returns (uint256);
 
+    /// @notice Balances and seat of a participant; zeros for one that never staked.
     function account(address who) external view returns (AccountView memory);
 
+    /// @notice Where an encounter stands in storage; None for one that only a lane holds.
     function encounter(bytes32 id) external view returns (EncounterView memory);
 
     /// @notice Whether an account has used a nonce for a step of its own (stake, unbond, act).
@@ -396,8 +445,10 @@ interface IIdmlEscrow {
     /// encounter is still open.
     function lane(address learner, uint8 number) external view returns (bytes32 word, bool busy);
 
+    /// @notice The rules of this number; reverts if there are none.
     function parameterSet(uint16 number) external view returns (ParameterSet memory);
 
+    /// @notice How many parameter sets there are; they are numbered from 0.
     function parameterSetCount() external view returns (uint256);
 
     /// @notice Seats ever taken; they are numbered from 1.

@@ -7,14 +7,16 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 /// @notice ERC-20 with permit (ERC-2612). Native coin buys tokens at a fixed rate and tokens can be sold back at it (iDML
 /// step 0). The contract always holds enough native coin to redeem every token: balance * RATE >= totalSupply.
 interface IIdmlToken is IERC20 {
+    /// @notice Native coin came in and tokens were made: value in wei, amount in base units.
     event Bought(address indexed buyer, uint256 value, uint256 amount);
+    /// @notice Tokens were destroyed and native coin paid out: amount in base units, value in wei.
     event Sold(address indexed seller, uint256 amount, uint256 value);
 
     /// @notice The seller's address did not accept the native coin.
     error PaymentRefused(address to, uint256 value);
     /// @notice Only whole wei can be paid back: the amount must be a positive multiple of the rate.
     error NotRedeemable(uint256 amount, uint256 rate);
-    /// @notice Balances must fit the escrow's packed fields.
+    /// @notice So many tokens may not exist: balances must fit the escrow's packed fields. supply is what it would be.
     error SupplyExceeded(uint256 supply, uint256 maximum);
     /// @notice This exchange was done: every nonce of an account serves once, so that a transaction executed twice has one effect.
     error NonceUsed(address account, uint32 nonce);

@@ -1,6 +1,7 @@
 """One gateway over a local chain, for the tests of the relay."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,9 @@ def sign(who: LocalAccount, data: bytes, *, to: str, nonce: int, **changes: Any)
 
 
 class FlakyProvider(BaseProvider):
-    """A node that can fall silent; `sends` counts what reached it."""
+    """A node that can fall silent; `sends` counts what reached it. One request at a time: the embedded chain bears no
+    threads.
+    """
 
     def __init__(self, inner: BaseProvider) -> None:
         super().__init__()
@@ -61,9 +64,14 @@ class FlakyProvider(BaseProvider):
         self.down = False
         self.loses_replies = False
         self.sends: list[str] = []
+        self.turn = threading.RLock()
         self.before_send: Callable[[], None] = lambda: None
 
     def make_request(self, method: Any, params: Any) -> Any:
+        with self.turn:
+            return self._request(method, params)
+
+    def _request(self, method: Any, params: Any) -> Any:
         if self.down:
             raise ConnectionError("https://user:secret@node.example/key")
         if method == "eth_sendRawTransaction":
@@ -160,7 +168,8 @@ class Rig:
         self.worker.confirm()
 
     def mine(self, at_s: int | None = None) -> None:
-        self.chain.mine(at_s or self.chain.time_s + 1)
+        with self.provider.turn:
+            self.chain.mine(at_s or self.chain.time_s + 1)
 
     def state(self, key: str) -> State:
         found = self.store.submission(key)

@@ -1,6 +1,7 @@
 """The loop of the worker: what it survives, and how it stops."""
 
 import threading
+import time
 
 import pytest
 from gateway_rig import ALICE, Rig
@@ -15,10 +16,10 @@ def test_it_steps_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     thread = threading.Thread(target=rig.worker.run, args=(stop,), kwargs={"interval_s": 0.01})
     thread.start()
     while rig.state(key) is not State.BROADCAST:
-        pass
+        time.sleep(0.01)
     rig.mine()
     while rig.state(key) is not State.FINAL:
-        pass
+        time.sleep(0.01)
     stop.set()
     thread.join(5)
     assert not thread.is_alive()

@@ -369,6 +369,20 @@ def test_a_learner_that_reports_something_else_cannot_shut_the_neighbor_out(fiel
     assert started.updated == UPDATED
 
 
+@pytest.mark.parametrize("learner", [True, False])
+def test_a_signed_report_is_taken_until_the_time_for_votes_after_the_report_is_over(
+    field: Field, learner: bool
+) -> None:
+    end = DEFAULT_PARAMETERS.vote_time_s
+    agreed, other = opened(field), opened(field, nonce=1)
+    last = max(agreed.report_by, other.report_by) + end
+    field.send(RELAYER, report_signed(field, other, learner=learner), at=other.report_by + end)
+    assert field.state(other) is EncounterState.REPORTED
+    late = field.refused(RELAYER, report_signed(field, agreed, learner=learner), at=last + 1)
+    assert isinstance(late, reverts.DeadlinePassed)
+    assert late.values["deadline"] == agreed.report_by + end
+
+
 def test_an_encounter_opened_by_signatures_goes_on_through_the_direct_door(field: Field) -> None:
     agreed = opened(field)
     field.report(agreed, NEIGHBOR)

@@ -312,6 +312,17 @@ def test_a_bond_that_is_not_there_is_not_burned_and_costs_the_seat(field: Field,
     field.check_conservation()
 
 
+def test_a_voter_that_a_fine_leaves_below_the_minimum_loses_its_seat(field: Field) -> None:
+    agreed = opened(field, reward=10 * TOKEN)
+    voter = field.voter(agreed, 0)
+    seat = field.read.account(voter.address).seat
+    field.send(voter, calls.encode_unbond(STAKE - 8 * TOKEN, 1))
+    vacated, _ = field.send(RELAYER, field.settle_call(agreed, [False, True, True]))
+    assert vacated == events.SeatVacated(validator=voter.address, seat=seat)
+    assert field.read.account(voter.address).free == TOKEN
+    assert not field.read.is_taken(seat)
+
+
 def test_seven_votes_settle_where_both_parties_are_validators(field: Field) -> None:
     rules = replace(DEFAULT_PARAMETERS, validators=7)
     field.send(field.chain.deployer, calls.encode_add_parameter_set(1, rules))

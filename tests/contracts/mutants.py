@@ -246,7 +246,7 @@ MUTANTS = [
         (
             "a seat outlives its stake",
             "if (acc.leavingAt() != 0 && acc.total() < minStake) _accounts[who] = _stand(who, acc);",
-            "",
+            "acc;",
         ),
         (
             "a seat for nothing",

@@ -312,6 +312,17 @@ def test_a_bond_that_is_not_there_is_not_burned_and_costs_the_seat(field: Field,
     field.check_conservation()
 
 
+def test_a_voter_that_a_fine_leaves_below_the_minimum_loses_its_seat(field: Field) -> None:
+    agreed = opened(field, reward=10 * TOKEN)
+    voter = field.voter(agreed, 0)
+    seat = field.read.account(voter.address).seat
+    field.send(voter, calls.encode_unbond(STAKE - 8 * TOKEN, 1))
+    vacated, _ = field.send(RELAYER, field.settle_call(agreed, [False, True, True]))
+    assert vacated == events.SeatVacated(validator=voter.address, seat=seat)
+    assert field.read.account(voter.address).free == TOKEN
+    assert not field.read.is_taken(seat)
+
+
 def test_seven_votes_settle_where_both_parties_are_validators(field: Field) -> None:
     rules = replace(DEFAULT_PARAMETERS, validators=7)
     field.send(field.chain.deployer, calls.encode_add_parameter_set(1, rules))
@@ -367,6 +378,20 @@ def test_a_learner_that_reports_something_else_cannot_shut_the_neighbor_out(fiel
     (started,) = field.send(RELAYER, report_signed(field, agreed, learner=False))
     assert isinstance(started, events.VotingStarted)
     assert started.updated == UPDATED
+
+
+@pytest.mark.parametrize("learner", [True, False])
+def test_a_signed_report_is_taken_until_the_time_for_votes_after_the_report_is_over(
+    field: Field, learner: bool
+) -> None:
+    end = DEFAULT_PARAMETERS.vote_time_s
+    agreed, other = opened(field), opened(field, nonce=1)
+    last = max(agreed.report_by, other.report_by) + end
+    field.send(RELAYER, report_signed(field, other, learner=learner), at=other.report_by + end)
+    assert field.state(other) is EncounterState.REPORTED
+    late = field.refused(RELAYER, report_signed(field, agreed, learner=learner), at=last + 1)
+    assert isinstance(late, reverts.DeadlinePassed)
+    assert late.values["deadline"] == agreed.report_by + end
 
 
 def test_an_encounter_opened_by_signatures_goes_on_through_the_direct_door(field: Field) -> None:

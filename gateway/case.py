@@ -85,6 +85,12 @@ class Case:
         """Chain time until which the short form is taken."""
         return self.terms.report_by + self.rules.vote_time_s
 
+    @property
+    def in_lane(self) -> bool:
+        """Whether it is open, was opened by signatures, and can still be reported on."""
+        opened = self.state is EncounterState.OPEN and self.terms.nonce != 0
+        return opened and self.chain_time_s < self.settle_by_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
@@ -110,9 +116,9 @@ def voting(case: Case) -> Json | None:
     in only who cast them is told.
     """
     view = case.view
-    if case.state is EncounterState.OPEN and case.terms.nonce and case.chain_time_s < case.settle_by_s:
+    if case.in_lane:
         report = _report(case)
-        if report is None:
+        if report is None or case.rules.sealed_votes:
             return None
         view = view | {
             "state": EncounterState.REPORTED.name.lower(),
@@ -135,7 +141,7 @@ def items(case: Case) -> Iterator[Item]:
         yield from _votes(case)
         yield from _as_they_are(case, Finalise)
     elif not case.state.final:
-        if case.state is EncounterState.OPEN and case.terms.nonce and case.chain_time_s < case.settle_by_s:
+        if case.in_lane:
             yield from _settlement(case)
         yield from _as_they_are(case, Expire)
 
@@ -195,9 +201,9 @@ def _settlement(case: Case) -> Iterator[Item]:
     seats = _panel(case, report)[: case.rules.validators]
     held = _ballots(case, report.call.updated)
     votes = [held[case.owners[seat]] for seat in seats if case.owners[seat] in held]
-    if len(votes) < len(seats) or not seats:
-        # Without a validator there is nothing to wait for, and nothing that the short form takes.
-        if not seats or case.now_s > report.since_s + case.rules.standby_delay_s:
+    long_form_only = not seats or case.rules.sealed_votes
+    if len(votes) < len(seats) or long_form_only:
+        if long_form_only or case.now_s > report.since_s + case.rules.standby_delay_s:
             yield Item(call=report.call, operations=report.operations)
         return
     yes = sum(vote.valid for _, vote in votes)

@@ -276,6 +276,16 @@ def test_without_validators_the_report_starts_a_voting_of_nobody(rig: Rig) -> No
     assert view(rig, agreed)["state"] == "settled"
 
 
+def test_where_votes_are_sealed_the_report_starts_the_voting_on_chain(field: Rig) -> None:
+    sealed = replace(RULES, sealed_votes=True)
+    field.chain.transact(to=field.deployment.escrow, data=calls.encode_add_parameter_set(1, sealed))
+    field.worker.confirm()
+    agreed = reported(field, parameter_set=1)
+    assert by_position(field) == []
+    field.step()
+    assert view(field, agreed)["state"] == "reported"
+
+
 def test_an_encounter_nobody_reports_on_expires_by_anyones_operation(field: Rig) -> None:
     agreed = opened(field)
     key = taken(field, calls.Expire(terms=agreed))

@@ -63,8 +63,11 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     uint256 private constant MOST_SETS = 232; // what _register has bits for
     uint256 private constant BALLOT = 65; // a byte, valid | reason << 1, and a signature
     uint256 private constant VOTER = 96; // bytes in memory, see _tally
+    // Assembly takes no other constants than numbers written out; SEATS_HIGHS is SEATS_ONES << 23.
+    // slither-disable-start too-many-digits
     uint256 private constant SEATS_ONES = 0x1000001000001000001000001000001000001000001000001000001; // 1 in each of ten seats
     uint256 private constant SEATS_HIGHS = 0x800000800000800000800000800000800000800000800000800000800000; // their highest bits
+    // slither-disable-end too-many-digits
 
     IIdmlToken public immutable token;
     uint96 public immutable minStake;
@@ -79,6 +82,8 @@ contract IdmlEscrow is IIdmlEscrow, EIP712, Ownable {
     mapping(address => Account) private _accounts;
     mapping(address => Unbond) private _unbonding;
     mapping(address => mapping(uint256 => uint256)) private _used; // a bit per nonce of an account's own steps
+    // Written by _lanePlace, in assembly.
+    // slither-disable-next-line uninitialized-state
     mapping(address => mapping(uint256 => bytes32)) private _lanes; // the encounter that was last opened in each, see _laneWord
     mapping(bytes32 => Encounter) private _encounters;
     mapping(bytes32 => mapping(uint256 => bytes32)) private _seals; // encounter, position: see _sealOf

@@ -13,7 +13,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # share of it, and foundry.toml has a profile of the same name.
 settings.register_profile("thorough", max_examples=1000)
 
-SLOWEST = ("test_demos.py", "test_simulation.py", "test_forge.py", "test_attacks.py", "test_lives.py")
+SLOWEST = (
+    "test_demos.py",
+    "test_simulation.py",
+    "test_forge.py",
+    "test_attacks.py",
+    "test_settlement.py",
+    "test_lives.py",
+)
 """Begun first, so that no process is left alone with them at the end."""
 
 

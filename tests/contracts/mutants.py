@@ -75,7 +75,7 @@ MUTANTS = [
             "}\n\n    // Inside: encounters",
         ),
         ("the Neighbor is not locked", "place.write(Account.unwrap(_locking(acc, words.reward)));", ""),
-        ("minimum stake may be locked", "uint256 needed = uint256(minStake) + amount;", "uint256 needed = amount;"),
+        ("minimum stake may be locked", "uint256(minStake) + amount; //", "uint256(minStake) * 0 + amount; //"),
         (
             "settled any time",
             "if (block.timestamp > latest) revert DeadlinePassed(uint40(latest), block.timestamp);\n            if (length",

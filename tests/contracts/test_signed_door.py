@@ -102,9 +102,16 @@ def test_openings_that_are_refused(field: Field) -> None:
     agreed = field.signed_terms()
     good = calls.decode(field.open_call(agreed))
     assert isinstance(good, calls.Open)
-    swapped = replace(good, learner_r=good.neighbor_r, learner_vs=good.neighbor_vs)
-    assert isinstance(field.refused(RELAYER, calls.encode(swapped)), reverts.WrongSigner)
-    assert isinstance(field.refused(RELAYER, calls.encode(replace(good, learner_r=bytes(32)))), reverts.BadSignature)
+    by_one = (
+        replace(good, learner_r=good.neighbor_r, learner_vs=good.neighbor_vs),
+        replace(good, neighbor_r=good.learner_r, neighbor_vs=good.learner_vs),
+    )
+    for call, missing in zip(by_one, (ME, PEER), strict=True):
+        refused = field.refused(RELAYER, calls.encode(call))
+        assert isinstance(refused, reverts.WrongSigner)
+        assert refused.values["expected"] == missing.address.lower()
+    for unsigned in ({"learner_r": bytes(32)}, {"neighbor_r": bytes(32)}):
+        assert isinstance(field.refused(RELAYER, calls.encode(replace(good, **unsigned))), reverts.BadSignature)
     other = replace(good, terms=replace(agreed, reward=TOKEN + 1))
     assert isinstance(field.refused(RELAYER, calls.encode(other)), reverts.WrongSigner)
     direct = field.terms()

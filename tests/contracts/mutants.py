@@ -192,7 +192,7 @@ MUTANTS = [
         (
             "a cheat keeps its seat",
             "acc = _stand(address(uint160(who)), acc);\n        }\n        place.write(Account.unwrap(acc));\n    }\n",
-            "}\n        place.write(Account.unwrap(acc));\n    }\n",
+            "if (who == 0) acc = _stand(address(0), acc);\n        }\n        place.write(Account.unwrap(acc));\n    }\n",
         ),
         (
             "seats more than there are",

@@ -22,6 +22,7 @@ from device_agent import __main__ as command
 from device_agent.errors import JournalFault, WorkerDied
 from device_agent.loopback import simulation
 from device_agent.loopback.rundir import RESULTS, read_run
+from device_agent.settings import Door
 from gateway.errors import StoreUnavailable
 from models.data import default_root, folder_of
 from models.errors import DatasetCorrupt, DatasetMissing
@@ -279,9 +280,11 @@ def test_a_node_that_is_not_there_is_told(run: Run, small: Path) -> None:
 _NOT_REPEATABLE = ("wall_s", "encounters_per_s")
 
 
-@pytest.mark.timeout(120)
-def test_a_real_run_writes_everything_and_the_same_seed_gives_the_same_result(run: Run, small: Path) -> None:
-    code, out, err = run("simulate", small)
+@pytest.mark.parametrize("door", list(Door))
+def test_a_real_run_writes_everything_and_the_same_seed_gives_the_same_result(
+    run: Run, small: Path, door: Door
+) -> None:
+    code, out, err = run("simulate", small, "--door", door)
     assert code == 0, err
     assert "small: starting chain and devices" in err
     assert "running: opened" in err
@@ -293,6 +296,7 @@ def test_a_real_run_writes_everything_and_the_same_seed_gives_the_same_result(ru
     assert "RUNNING" not in held
     summary, record = read_run(Path("runs/small"))
     assert summary["finished"] is True
+    assert summary["chain"]["door"] == door
     assert summary["encounters"]["opened"] >= 3
     assert summary["tokens"]["conserved"] is True
     assert summary["votes"]["cast"] == sum(len(one["votes"]) for one in record["encounters"])

@@ -8,18 +8,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import ALICE, BOB, STAKE, Rig, sign
+from gateway_rig import ALICE, BOB, PERSONS, STAKE, Rig, sign
+from signed_calls import permit
 
 from contracts import calls, deploy
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
+from contracts.terms import Domain
 from gateway.__main__ import main
 from gateway.errors import ChainMismatch
 from gateway.worker import Worker
@@ -174,6 +176,15 @@ def settings(chain: LocalChain, deployment: Deployment, folder: Path) -> list[st
     return ["--config", str(file)]
 
 
+def until(held: Callable[[], bool], chain: LocalChain) -> None:
+    """Wait until it holds, making blocks meanwhile."""
+    end = time.monotonic() + 30
+    while not held():
+        assert time.monotonic() < end
+        chain.mine(chain.time_s + 1)
+        time.sleep(0.05)
+
+
 def until_final(chain: LocalChain, at: str, keys: Sequence[str]) -> None:
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -235,6 +246,24 @@ def test_the_worker_may_run_apart(anvil: tuple[LocalChain, Deployment], tmp_path
             until_final(chain, at, [key])
             assert worker.stop(signal.SIGTERM) == 0
         assert served.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.chain
+def test_an_operation_is_paid_for_by_the_operator(anvil: tuple[LocalChain, Deployment], tmp_path: Path) -> None:
+    chain, deployment = anvil
+    who = PERSONS[5]  # has no coin of its own
+    token = Domain(chain_id=deployment.chain_id, escrow=deployment.token)
+    call = calls.encode(permit(who, token, deployment.escrow, STAKE))
+    with program(["serve", *settings(chain, deployment, tmp_path), "--port", "0"], tmp_path / "log") as served:
+        operator = served.line("operator 0x").split()[1].rstrip(":")
+        at = served.line("serving on ").removeprefix("serving on ")
+        key = ask(f"{at}/v1/operations", {"call": "0x" + call.hex()})["id"]
+        until(lambda: "send it coin" in str(ask(f"{at}/v1/operations/{key}")["note"]), chain)
+        chain.fund([operator], 10**18)
+        until(lambda: ask(f"{at}/v1/operations/{key}")["state"] == "final", chain)
+        assert ask(f"{at}/v1/accounts/{who.address}")["permit_nonce"] == 1
+        assert served.stop(signal.SIGTERM) == 0
+    assert (tmp_path / "log").read_text().count("send it coin") >= 1
 
 
 @pytest.mark.chain

@@ -402,10 +402,16 @@ def function_name(call: Call) -> str:
     return _FUNCTIONS[type(call)][0]
 
 
+def terms_of(call: Call) -> Terms | None:
+    """The terms a call carries, None for one without."""
+    terms = getattr(call, "terms", None)
+    return terms if isinstance(terms, Terms) else None
+
+
 def encounter_of(call: Call, domain: Domain) -> bytes | None:
     """The id of the encounter a call is about; None for one that is about an account or the rules."""
-    terms = getattr(call, "terms", None)
-    return encounter_id(terms, domain) if isinstance(terms, Terms) else getattr(call, "encounter", None)
+    terms = terms_of(call)
+    return getattr(call, "encounter", None) if terms is None else encounter_id(terms, domain)
 
 
 SELECTORS: Final[dict[type[Call], bytes]] = {kind: keccak(signature(kind).encode())[:4] for kind in _FUNCTIONS}

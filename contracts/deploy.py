@@ -25,6 +25,7 @@ from contracts.errors import (
 from contracts.localchain import FEE_CAP_WEI, LocalChain
 from contracts.reading import ContractReader
 from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet
+from contracts.terms import Domain
 
 _RECEIPT_TIMEOUT_S = 180
 _DEPLOY_GAS: Final = 6_500_000
@@ -68,6 +69,11 @@ class Deployment:
     block: int
     token_code_hash: str
     escrow_code_hash: str
+
+    @property
+    def domain(self) -> Domain:
+        """Where encounters live."""
+        return Domain(chain_id=self.chain_id, escrow=self.escrow)
 
 
 def deploy(

@@ -79,7 +79,7 @@ class _Pool:
 
     @property
     def domain(self) -> Domain:
-        return Domain(chain_id=self.chain.chain_id, escrow=self.deployment.escrow)
+        return self.deployment.domain
 
     def send(self, who: LocalAccount, call: calls.Call, *, gas: int = _STEP_GAS) -> tuple[int, list[events.Event]]:
         """Mine one transaction; return its gas and what it says. Raises `GasMeasureFailed`."""

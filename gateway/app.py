@@ -16,7 +16,6 @@ from flask import Flask, Response, jsonify, request, send_file
 from werkzeug.exceptions import HTTPException
 
 from contracts.deploy import Deployment
-from contracts.terms import Domain
 from gateway.accounts import Accounts, checked_address
 from gateway.cases import Cases
 from gateway.config import Limits
@@ -59,8 +58,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
     accounts = Accounts(store=store, node=node, deployment=deployment)
-    domain = Domain(chain_id=deployment.chain_id, escrow=deployment.escrow)
-    cases = Cases(store=store, accounts=accounts, domain=domain, now_s=now_s)
+    cases = Cases(store=store, accounts=accounts, domain=deployment.domain, now_s=now_s)
 
     def view(encounter: str) -> Json:
         rows = store.encounter_events(encounter)

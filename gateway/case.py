@@ -21,26 +21,10 @@ from contracts.calls import Call, Expire, Finalise, Open, ReportSigned, Settle, 
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Terms
+from gateway.records import Operation
 from gateway.views import Json
 
 _HALF = signing.SIGNATURE_BYTES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """An operation that waits at the gateway.
-
-    Attributes:
-        number: its place in the order in which operations came.
-        call: what it says.
-        account: who signed it.
-        accepted_at_s: when it came, Unix seconds.
-    """
-
-    number: int
-    call: Call
-    account: str | None
-    accepted_at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +54,7 @@ class Case:
     view: Json
     terms: Terms
     rules: ParameterSet
-    held: Sequence[Held]
+    held: Sequence[Operation]
     owners: Mapping[int, str]
     chain_time_s: int
     now_s: float

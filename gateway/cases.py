@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from contracts.calls import Finalise, ReportSigned, VoteSigned
+from contracts.calls import Finalise, ReportSigned, VoteSigned, terms_of
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from gateway.accounts import Accounts
-from gateway.case import Case, Held, voting
+from gateway.case import Case, voting
 from gateway.errors import Code, Refusal
-from gateway.operation import CheckedOperation, check_operation, terms_of
+from gateway.operation import CheckedOperation, check_operation
 from gateway.records import Operation
 from gateway.store import Store
 from gateway.views import Json, encounter_view, job_view
@@ -52,10 +52,7 @@ class Cases:
             view=encounter_view(encounter, stored, self._store.encounter_events(encounter)),
             terms=terms,
             rules=ParameterSet(**rules),
-            held=[
-                Held(number=one.number, call=one.call, account=one.account, accepted_at_s=one.accepted_at_s)
-                for one in held
-            ],
+            held=held,
             owners=owners,
             chain_time_s=head.time_s if head else 0,
             now_s=self._now_s(),
@@ -72,11 +69,12 @@ class Cases:
         """Return the votes that are open to a validator (checksum address), and the chain's time."""
         head = self._store.head()
         now_s = head.time_s if head else 0
-        owners = self._store.seats()
-        seat = next((seat for seat, owner in owners.items() if owner == validator), 0)
         jobs: list[Json] = []
         on_chain, handed_in = self._store.open_votings(at_s=now_s), self._store.handed_in("reportSigned")
-        for encounter in dict.fromkeys([*on_chain, *handed_in]) if seat else ():
+        encounters = dict.fromkeys([*on_chain, *handed_in])
+        owners = self._store.seats() if encounters else {}
+        seat = next((seat for seat, owner in owners.items() if owner == validator), 0)
+        for encounter in encounters if seat else ():
             case = self.of(encounter, self._store.waiting_operations(encounter), owners=owners)
             asked = None if case is None else voting(case)
             if case is None or asked is None:

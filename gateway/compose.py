@@ -72,7 +72,7 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     node = Node(connected, profile)
     store = open_store(config)
     shelf = Shelf(config.data / "models")
-    operator = load_operator(config.operator_key or config.data / "operator.key")
+    operator = load_operator(config.operator_file)
     worker = Worker(store, node, deployment, operator=operator, now_s=now_s, resend_after_s=config.resend_after_s)
     app = create_app(
         store=store,

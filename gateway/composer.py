@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from itertools import groupby
 
 from contracts.calls import Batch, encode
 from contracts.deploy import Deployment
@@ -22,7 +21,6 @@ from gateway.operation import over_after
 from gateway.policy import CheckedTransaction
 from gateway.records import Operation
 from gateway.store import Store
-from gateway.views import encounter_view
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +61,12 @@ class Composer:
         head = self._store.head()
         if not waiting or head is None:
             return 0
+        cases = list(self._cases_of(waiting))
+        fees = self._fees()
         most = min(MAX_CALLS, (self._node.block_gas_limit() - _GAS_OF_A_BATCH) // _GAS_OF_A_CALL)
         chosen: list[Item] = []
         notes: dict[int, str] = {}
-        for item in self._candidates(waiting):
+        for item in _candidates(waiting, cases):
             if len(chosen) >= most:
                 break
             refusal = self._node.refusal(self._deployment.escrow, encode(item.call), sender=self._operator.address)
@@ -74,54 +74,58 @@ class Composer:
                 chosen.append(item)
             else:
                 notes |= dict.fromkeys(item.operations, str(decode_revert(refusal)))
-        lacking = self._lacking(len(chosen)) if chosen else None
+        lacking = self._lacking(len(chosen), fees) if chosen else None
         if lacking is not None:
             _log.warning("%s", lacking)
             notes |= {number: lacking for item in chosen for number in item.operations}
             chosen = []
         carried = {number for item in chosen for number in item.operations}
-        over = [one.number for one in waiting if one.number not in carried and self._is_over(one, head.time_s)]
+        over = self._over(waiting, cases, chain_time_s=head.time_s) - carried
         known = {one.number: one.note for one in waiting}
-        self._store.remark({number: words for number, words in notes.items() if known[number] != words}, over=over)
-        return len(chosen) if chosen and self._begin(chosen, now_s=now_s) else 0
+        self._store.remark(
+            {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
+        )
+        return len(chosen) if chosen and self._begin(chosen, fees, now_s=now_s) else 0
 
-    def _lacking(self, size: int) -> str | None:
+    def _fees(self) -> Fees:
+        tip_wei = self._node.tip_wei() + self._extra_tip_wei
+        return Fees(tip_wei=tip_wei, max_fee_wei=self._node.max_fee_wei(tip_wei))
+
+    def _lacking(self, size: int, fees: Fees) -> str | None:
         """Say what the operator lacks to send a batch of so many calls, None if it can."""
-        needed_wei = _gas(size) * self._node.max_fee_wei(self._node.tip_wei() + self._extra_tip_wei)
+        needed_wei = _gas(size) * fees.max_fee_wei
         held_wei = self._node.balance_wei(self._operator.address)
         if held_wei >= needed_wei:
             return None
         return f"the operator {self._operator.address} has {held_wei} wei, a batch may cost {needed_wei}: send it coin"
 
-    def _candidates(self, waiting: list[Operation]) -> Iterator[Item]:
+    def _cases_of(self, waiting: list[Operation]) -> Iterator[Case]:
+        """The encounters that operations wait about, the one waiting longest first."""
+        about: dict[str, list[Operation]] = {}
         for one in waiting:
-            if one.encounter is None:
-                yield Item(call=one.call, operations=(one.number,))
-        owners = self._store.seats()
-        about = sorted((one for one in waiting if one.encounter is not None), key=lambda one: str(one.encounter))
-        cases: list[Case] = []
-        for encounter, group in groupby(about, key=lambda one: str(one.encounter)):
-            case = self._cases.of(encounter, sorted(group, key=lambda one: one.number), owners=owners)
+            if one.encounter is not None:
+                about.setdefault(one.encounter, []).append(one)
+        owners = self._store.seats() if about else {}
+        for encounter, held in about.items():
+            case = self._cases.of(encounter, held, owners=owners)
             if case is not None:
-                cases.append(case)
-        for case in sorted(cases, key=lambda one: one.held[0].number):
-            yield from items(case)
+                yield case
 
-    def _is_over(self, one: Operation, chain_time_s: int) -> bool:
-        """Whether an operation can do nothing any more: its time is over, or its encounter's end is final."""
-        last_s = over_after(one.call)
-        if last_s is not None:
-            return chain_time_s > last_s
-        if one.encounter is None:
-            return False
-        view = encounter_view(one.encounter, None, self._store.encounter_events(one.encounter))
-        return view["closed_block"] is not None and view["closed_block"] <= self._node.final_height()
+    def _over(self, waiting: list[Operation], cases: list[Case], *, chain_time_s: int) -> set[int]:
+        """Which operations can do nothing any more: their time is over, or their encounter's end is final."""
+        ends = {one.number: over_after(one.call) for one in waiting}
+        over = {number for number, last_s in ends.items() if last_s is not None and chain_time_s > last_s}
+        closed = [case for case in cases if case.view["closed_block"] is not None]
+        final = self._node.final_height() if closed else 0
+        for case in closed:
+            if case.view["closed_block"] <= final:
+                over |= {one.number for one in case.held if ends[one.number] is None}
+        return over
 
-    def _begin(self, chosen: list[Item], *, now_s: float) -> bool:
+    def _begin(self, chosen: list[Item], fees: Fees, *, now_s: float) -> bool:
         """Sign a batch and keep it; return whether that was done, and not by another worker at the same moment."""
         account = self._operator.address
         call = Batch(calls=tuple(encode(item.call) for item in chosen))
-        tip_wei = self._node.tip_wei() + self._extra_tip_wei
         nonce = self._store.free_nonce(account, at_least=self._node.nonce(account))
         raw, digest = self._operator.sign(
             chain_id=self._deployment.chain_id,
@@ -129,12 +133,21 @@ class Composer:
             target=self._deployment.escrow,
             data=encode(call),
             gas=_gas(len(chosen)),
-            fees=Fees(tip_wei=tip_wei, max_fee_wei=self._node.max_fee_wei(tip_wei)),
+            fees=fees,
         )
         checked = CheckedTransaction(
             digest=digest, raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
         )
         return self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
+
+
+def _candidates(waiting: list[Operation], cases: list[Case]) -> Iterator[Item]:
+    """The calls the chain may take now: the accounts' own steps first, without which others fail."""
+    for one in waiting:
+        if one.encounter is None:
+            yield Item(call=one.call, operations=(one.number,))
+    for case in cases:
+        yield from items(case)
 
 
 def _gas(size: int) -> int:

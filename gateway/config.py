@@ -115,6 +115,11 @@ class GatewayConfig(BaseModel):
         return self.database_url or f"sqlite:///{self.data / 'gateway.sqlite'}"
 
     @property
+    def operator_file(self) -> Path:
+        """Where the operator's key lies, or will be made."""
+        return self.operator_key or self.data / "operator.key"
+
+    @property
     def node_url(self) -> str:
         """The node to connect to."""
         return self.rpc_url or profile_for(self.chain).url or _LOCAL_RPC
@@ -124,7 +129,7 @@ class GatewayConfig(BaseModel):
         values = self.model_dump(mode="json") | {
             "database_url": self.url,
             "rpc_url": self.node_url,
-            "operator_key": str(self.operator_key or self.data / "operator.key"),
+            "operator_key": str(self.operator_file),
         }
         limits = values.pop("limits")
         for key, value in [*values.items(), *((f"limits.{key}", value) for key, value in limits.items())]:

@@ -11,7 +11,7 @@ from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
 from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms
-from contracts.terms import Domain, Terms, both_salts, commitment, terms_to_json
+from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.node import Node
@@ -90,10 +90,10 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         called = _calls(transaction) if transaction.get("to") in ours else []
         mined.append(Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"]))
         for call in called:
-            agreed = getattr(call, "terms", None)
-            if call is None or not isinstance(agreed, Terms):
+            agreed = None if call is None else calls.terms_of(call)
+            if agreed is None:
                 continue
-            name = _hex(calls.encounter_of(call, domain) or b"")
+            name = _hex(encounter_id(agreed, domain))
             terms[name] = dict(terms_to_json(agreed))
             if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
                 salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))

@@ -25,7 +25,7 @@ from contracts.calls import (
 )
 from contracts.calls import decode as decode_call
 from contracts.errors import MalformedCalldata, MalformedTerms, UnknownCall
-from contracts.terms import Domain, Terms, both_salts, commitment
+from contracts.terms import Domain, both_salts, commitment
 from gateway.errors import Code, Refusal
 
 MAX_OPERATION_BYTES = 2048
@@ -135,12 +135,6 @@ def _expect(account: str, digest: bytes, signature: bytes, whose: str) -> None:
     found = signing.signer(digest, signature)
     if found != account:
         raise Refusal(400, Code.BAD_SIGNATURE, f"{whose} signature is by {found or 'nobody'}, not by {account}")
-
-
-def terms_of(call: Call) -> Terms | None:
-    """The terms a call carries, None for one without."""
-    terms = getattr(call, "terms", None)
-    return terms if isinstance(terms, Terms) else None
 
 
 def over_after(call: Call) -> int | None:

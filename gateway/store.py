@@ -21,6 +21,7 @@ from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.tables import (
     BLOCKS,
+    CARRIED,
     EVENTS,
     FREED,
     OPERATIONS,
@@ -150,21 +151,14 @@ class Store:
     def waiting_count(self) -> int:
         """Return how many operations wait."""
         with self._read() as db:
-            return int(
-                db.execute(
-                    sa.select(sa.func.count())
-                    .select_from(OPERATIONS)
-                    .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
-                    .where(WAITING)
-                ).scalar_one()
-            )
+            return int(db.execute(sa.select(sa.func.count()).select_from(CARRIED).where(WAITING)).scalar_one())
 
     def handed_in(self, function: str) -> list[str]:
         """Return the encounters about which an operation of one kind waits, the one waiting longest first."""
         with self._read() as db:
             found = db.execute(
                 sa.select(OPERATIONS.c.encounter)
-                .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
+                .select_from(CARRIED)
                 .where(WAITING, OPERATIONS.c.function == function)
                 .order_by(OPERATIONS.c.number)
             ).scalars()
@@ -391,18 +385,14 @@ class Store:
         """Return the feed after `number`, oldest first."""
         return self._rows(sa.select(EVENTS).where(EVENTS.c.number > number).order_by(EVENTS.c.number).limit(limit))
 
-    def latest(self, name: str, *, account: str | None = None) -> list[EventRow]:
-        """Return the events of one name, about `account` if given, oldest first."""
-        query = sa.select(EVENTS).where(EVENTS.c.name == name).order_by(EVENTS.c.number)
-        if account is not None:
-            query = query.where(EVENTS.c.account == account)
-        return self._rows(query)
+    def latest(self, *names: str) -> list[EventRow]:
+        """Return the events of these names, oldest first."""
+        return self._rows(sa.select(EVENTS).where(EVENTS.c.name.in_(names)).order_by(EVENTS.c.number))
 
     def seats(self) -> dict[int, str]:
         """Return who holds which seat."""
-        rows = sa.select(EVENTS).where(EVENTS.c.name.in_(["ValidatorRegistered", "SeatVacated"]))
         held: dict[int, str] = {}
-        for row in self._rows(rows.order_by(EVENTS.c.number)):
+        for row in self.latest("ValidatorRegistered", "SeatVacated"):
             if row.name == "SeatVacated":
                 held.pop(int(row.args["seat"]), None)
             else:
@@ -448,10 +438,7 @@ class Store:
 
 def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
     rows = db.execute(
-        sa.select(OPERATIONS, SUBMISSIONS.c.state)
-        .join(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id, isouter=True)
-        .where(chosen)
-        .order_by(OPERATIONS.c.number)
+        sa.select(OPERATIONS, SUBMISSIONS.c.state).select_from(CARRIED).where(chosen).order_by(OPERATIONS.c.number)
     ).mappings()
     return [
         Operation(

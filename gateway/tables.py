@@ -113,6 +113,9 @@ BLOCKS = sa.Table(
     sa.Column("time_s", sa.BigInteger, nullable=False),
 )
 
+CARRIED: Final = OPERATIONS.outerjoin(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id)
+"""Operations beside the submissions that carry them."""
+
 WAITING: Final = sa.and_(
     OPERATIONS.c.over.is_(False),
     sa.or_(OPERATIONS.c.batch.is_(None), SUBMISSIONS.c.state.in_((State.REVERTED, *FREED))),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from contracts.deploy import Deployment
 from contracts.identity import Identity
-from contracts.terms import Domain
 from gateway.accounts import Accounts
 from gateway.broadcaster import broadcast
 from gateway.cases import Cases
@@ -52,7 +51,7 @@ class Worker:
             cases=Cases(
                 store=store,
                 accounts=Accounts(store=store, node=node, deployment=deployment),
-                domain=Domain(chain_id=deployment.chain_id, escrow=deployment.escrow),
+                domain=deployment.domain,
                 now_s=now_s,
             ),
             operator=operator,
@@ -75,7 +74,7 @@ class Worker:
         return confirm(
             self._store,
             self._node,
-            domain=Domain(chain_id=deployment.chain_id, escrow=deployment.escrow),
+            domain=deployment.domain,
             token=deployment.token,
             first_block=deployment.block,
         )

@@ -204,8 +204,7 @@ class Rig:
         )
 
     def id(self, agreed: Terms) -> str:
-        domain = terms.Domain(chain_id=self.deployment.chain_id, escrow=self.deployment.escrow)
-        return "0x" + terms.encounter_id(agreed, domain).hex()
+        return "0x" + terms.encounter_id(agreed, self.deployment.domain).hex()
 
     def done(self, who: LocalAccount, data: bytes) -> str:
         """Relay a call of the escrow and see it final."""

@@ -22,7 +22,6 @@ from contracts.errors import ChainMismatch as OtherGenesis
 from contracts.errors import CodeMismatch, DeploymentMissing, MalformedDeployment
 from contracts.localchain import LocalChain, open_chain
 from contracts.states import ActionKind
-from contracts.terms import Domain
 from gateway.compose import open_gateway
 from gateway.config import GatewayConfig
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
@@ -169,7 +168,7 @@ def test_killed_at_any_point_an_operation_is_done_exactly_once(
         (deployment.escrow, calls.encode_stake(STAKE), 0),
     ):
         chain.transact(to=to, data=data, value_wei=wei, sender=who)
-    domain = Domain(chain_id=deployment.chain_id, escrow=deployment.escrow)
+    domain = deployment.domain
     data = calls.encode(act(who, domain, ActionKind.REGISTER, nonce=1))
     with open_gateway(killed(anvil, tmp_path, "call", data, point)) as gateway:
         gateway.worker._resend_after_s = 0.0
@@ -181,7 +180,7 @@ def test_killed_at_any_point_an_operation_is_done_exactly_once(
         held = gateway.store.operation("0x" + chain.web3.keccak(data).hex().removeprefix("0x"))
         assert held is not None
         assert held.carried is State.FINAL
-        registered = gateway.store.latest("ValidatorRegistered", account=who.address)
+        registered = [one for one in gateway.store.latest("ValidatorRegistered") if one.account == who.address]
         assert [one.transaction for one in registered] == [held.batch]
         assert gateway.store.latest("Skipped") == []
         assert chain.web3.eth.get_transaction_count(gateway.operator.address) == 1

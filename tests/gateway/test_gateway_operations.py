@@ -1,6 +1,6 @@
 """Signed operations on their way through a gateway: taken, held, batched, and told what became of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 
 
 def domain(rig: Rig) -> Domain:
-    return Domain(chain_id=rig.deployment.chain_id, escrow=rig.deployment.escrow)
+    return rig.deployment.domain
 
 
 def post(rig: Rig, call: calls.Call) -> Any:
@@ -110,8 +110,8 @@ def vote(rig: Rig, agreed: Terms, who: Any, *, valid: bool) -> str:
     return taken(rig, ballot(agreed, domain(rig), who, valid=valid, panel=panel, position=position))
 
 
-def pay_day(rig: Rig, cast: list[bool], *, act: Any) -> dict[str, int]:
-    """How everybody's stake changed while `act` was done, beside what the reference says of `cast`."""
+def paid(rig: Rig, act: Callable[[], None]) -> dict[str, int]:
+    """How everybody's stake changed while `act` was done."""
     read = reader(rig.chain.web3, rig.deployment)
     before = {who.address: read.account(who.address).total for who in PERSONS}
     act()
@@ -140,7 +140,7 @@ def test_an_encounter_is_opened_judged_and_paid_in_two_calls(anywhere: Rig, cast
     voters = by_position(rig)[:3]
     keys = [vote(rig, agreed, who, valid=valid) for who, valid in zip(voters, cast, strict=True)]
     votes = {who.address: valid for who, valid in zip(voters, cast, strict=True)}
-    assert pay_day(rig, list(cast), act=rig.step) == expected(votes)
+    assert paid(rig, rig.step) == expected(votes)
     shown = view(rig, agreed)
     assert (shown["state"], shown["yes"], shown["no"]) == ("settled", sum(cast), 3 - sum(cast))
     assert shown["updated"] == "0x" + UPDATED.hex()
@@ -245,7 +245,7 @@ def test_a_silent_validator_is_replaced_step_by_step(anywhere: Rig) -> None:
     cast = {who.address: True for who in (*voters[:2], standby)}
     assert {one["voter"]: one["valid"] for one in shown["votes"]} == cast
     taken(rig, calls.Finalise(terms=agreed, updated=UPDATED, panel=tuple(shown["panel"])))
-    assert pay_day(rig, [True] * 3, act=rig.step) == expected(cast)
+    assert paid(rig, rig.step) == expected(cast)
     assert view(rig, agreed)["state"] == "settled"
 
 
@@ -272,7 +272,7 @@ def test_without_validators_the_report_starts_a_voting_of_nobody(rig: Rig) -> No
     shown = view(rig, agreed)
     assert (shown["state"], shown["panel"]) == ("reported", [])
     taken(rig, calls.Finalise(terms=agreed, updated=UPDATED, panel=()))
-    assert pay_day(rig, [], act=rig.step) == dict.fromkeys((who.address for who in PERSONS), 0)
+    assert paid(rig, rig.step) == dict.fromkeys((who.address for who in PERSONS), 0)
     assert view(rig, agreed)["state"] == "settled"
 
 
@@ -326,6 +326,23 @@ def test_an_operator_without_coin_says_so_and_loses_nothing(field: Rig) -> None:
 
 
 # -- what is refused, skipped, lost -----------------------------------------------------------------------------------
+
+
+def test_what_an_encounter_needs_no_more_is_over_once_its_end_is_final(deep: Rig) -> None:
+    field = joined(deep)
+    for _ in range(3):
+        field.step()
+    agreed = reported(field)
+    key = taken(field, calls.Expire(terms=agreed))
+    for who in by_position(field)[:3]:
+        vote(field, agreed, who, valid=True)
+    field.step()
+    assert view(field, agreed)["state"] == "settled"
+    field.step()
+    assert operation(field, key)["state"] == "waiting"  # a reorganisation may open it again
+    for _ in range(4):
+        field.step()
+    assert operation(field, key)["state"] == "over"
 
 
 def test_the_same_operation_again_is_the_record_there_is(field: Rig) -> None:

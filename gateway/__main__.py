@@ -240,12 +240,14 @@ def _stopped(seen: Sequence[int]) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from gateway.app import operation_view, submission_view  # noqa: PLC0415
     from gateway.store import Store  # noqa: PLC0415
+    from gateway.tables import Database  # noqa: PLC0415
     from gateway.views import encounter_view  # noqa: PLC0415
 
     config = _config(arguments)
     if config.database_url is None and not (config.data / "gateway.sqlite").is_file():
         raise StoreUnavailable(f"no gateway has worked in {config.data} yet")
-    store = Store(config.url)
+    database = Database(config.url)
+    store = Store(database)
     try:
         submission = store.submission(arguments.id)
         operation = store.operation(arguments.id)
@@ -262,7 +264,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
             _complain(GatewayError(f"{arguments.id} is no transaction, operation or encounter this gateway has seen"))
             return 1
     finally:
-        store.close()
+        database.close()
     print(json.dumps(shown, indent=2))
     return 0
 

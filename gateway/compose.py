@@ -24,6 +24,7 @@ from gateway.node import Node
 from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
+from gateway.tables import Database
 from gateway.worker import Worker
 
 _RPC_TIMEOUT_S = 10
@@ -34,6 +35,7 @@ class Gateway:
     """The parts of one gateway. Close it, or use it as a context manager."""
 
     config: GatewayConfig
+    database: Database
     store: Store
     shelf: Shelf
     node: Node
@@ -44,7 +46,7 @@ class Gateway:
 
     def close(self) -> None:
         """Close the database."""
-        self.store.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -69,11 +71,51 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     profile = profile_for(config.chain)
     connected = web3 or connect(config.node_url, profile)
     deployment = _deployment(config, connected, profile)
-    node = Node(connected, profile)
-    store = open_store(config)
+    database = open_database(config)
+    return assemble(
+        config,
+        node=Node(connected, profile),
+        deployment=deployment,
+        database=database,
+        operator=load_operator(config.operator_file),
+        now_s=now_s,
+    )
+
+
+def assemble(
+    config: GatewayConfig,
+    *,
+    node: Node,
+    deployment: Deployment,
+    database: Database,
+    operator: Identity,
+    now_s: Callable[[], float],
+    extra_tip_wei: int = 0,
+) -> Gateway:
+    """Put a gateway together from parts that are open already; models lie in `config.data`.
+
+    Args:
+        config: settings; which chain, database and key they name plays no part.
+        node: where transactions go.
+        deployment: the contracts.
+        database: for everything but models.
+        operator: pays for batches.
+        now_s: wall clock, Unix seconds.
+        extra_tip_wei: what the operator pays per gas above what the node asks.
+
+    Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
+    """
+    store = Store(database)
     shelf = Shelf(config.data / "models")
-    operator = load_operator(config.operator_file)
-    worker = Worker(store, node, deployment, operator=operator, now_s=now_s, resend_after_s=config.resend_after_s)
+    worker = Worker(
+        store,
+        node,
+        deployment,
+        operator=operator,
+        now_s=now_s,
+        resend_after_s=config.resend_after_s,
+        extra_tip_wei=extra_tip_wei,
+    )
     app = create_app(
         store=store,
         shelf=shelf,
@@ -85,6 +127,7 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     )
     return Gateway(
         config=config,
+        database=database,
         store=store,
         shelf=shelf,
         node=node,
@@ -95,13 +138,13 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     )
 
 
-def open_store(config: GatewayConfig) -> Store:
+def open_database(config: GatewayConfig) -> Database:
     """Open the database, and its folder. Raises `StoreUnavailable`."""
     try:
         config.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"cannot create {config.data}: {error.strerror}") from error
-    return Store(config.url)
+    return Database(config.url)
 
 
 def connect(url: str, profile: ChainProfile) -> Web3:

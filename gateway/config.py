@@ -75,8 +75,6 @@ class GatewayConfig(BaseModel):
     @field_validator("chain")
     @classmethod
     def _known_chain(cls, chain: str) -> str:
-        if chain == "embedded":
-            raise ValueError("the embedded chain lives inside one simulation; name another chain or an RPC URL")
         try:
             profile_for(chain)
         except ChainUnreachable:
@@ -178,9 +176,13 @@ def read_config(
             sources[key] = "--" + key.replace("_", "-")
     try:
         # By way of JSON: it takes paths as text, and otherwise no type for another.
-        return GatewayConfig.model_validate_json(json.dumps(values, default=str), strict=True)
+        config = GatewayConfig.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(_explain(error, sources, path)) from None
+    if config.chain == "embedded":
+        words = "the embedded chain lives inside one simulation; name another chain or an RPC URL"
+        raise ConfigError(f"{sources['chain']}: chain = 'embedded': {words}")
+    return config
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -6,8 +6,7 @@ Every public method is one transaction: when it returns, its write is on disk (S
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,13 +26,10 @@ from gateway.tables import (
     OPERATIONS,
     SALTS,
     SUBMISSIONS,
-    TABLES,
     TERMS,
     VOTINGS,
     WAITING,
-    add_missing_columns,
-    connected,
-    faults,
+    Database,
 )
 from gateway.views import EventRow
 
@@ -41,28 +37,11 @@ _KEPT_BLOCKS = 256
 
 
 class Store:
-    """The gateway's database. Safe to share between threads and, by URL, between processes."""
+    """What the relay has been given, and what the chain has shown it."""
 
-    def __init__(self, url: str) -> None:
-        """Open or create the database. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
-        self._engine = connected(url)
-        with faults():
-            TABLES.create_all(self._engine)
-            add_missing_columns(self._engine)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with faults(), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with faults(), self._engine.connect() as connection:
-            yield connection.execution_options(reads_only=True)
+    def __init__(self, database: Database) -> None:
+        """Keep everything in an open database."""
+        self._db = database
 
     def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         """Store a transaction; return its submission and whether it is new.
@@ -78,7 +57,7 @@ class Store:
 
     def _accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         key = "0x" + checked.digest.hex()
-        with self._write() as db:
+        with self._db.write() as db:
             found = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
             if found is not None:
                 return _submission(found), False
@@ -107,7 +86,7 @@ class Store:
             return self._accept_operation(checked, now_s=now_s)  # PostgreSQL only, as in `accept`
 
     def _accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
-        with self._write() as db:
+        with self._db.write() as db:
             found = _operations(db, OPERATIONS.c.id == checked.id)
             if found:
                 return found[0], False
@@ -136,7 +115,7 @@ class Store:
 
     def operation(self, key: str) -> Operation | None:
         """Return one operation by its id."""
-        with self._read() as db:
+        with self._db.read() as db:
             found = _operations(db, OPERATIONS.c.id == key)
         return found[0] if found else None
 
@@ -145,17 +124,17 @@ class Store:
 
         What was in a batch that failed as a whole, or whose nonce another transaction took, waits again.
         """
-        with self._read() as db:
+        with self._db.read() as db:
             return _operations(db, WAITING if encounter is None else WAITING & (OPERATIONS.c.encounter == encounter))
 
     def waiting_count(self) -> int:
         """Return how many operations wait."""
-        with self._read() as db:
+        with self._db.read() as db:
             return int(db.execute(sa.select(sa.func.count()).select_from(CARRIED).where(WAITING)).scalar_one())
 
     def handed_in(self, function: str) -> list[str]:
         """Return the encounters about which an operation of one kind waits, the one waiting longest first."""
-        with self._read() as db:
+        with self._db.read() as db:
             found = db.execute(
                 sa.select(OPERATIONS.c.encounter)
                 .select_from(CARRIED)
@@ -171,7 +150,7 @@ class Store:
         """
         key = "0x" + checked.digest.hex()
         try:
-            with self._write() as db:
+            with self._db.write() as db:
                 _insert_submission(db, checked, now_s)
                 for place, numbers in enumerate(carried):
                     db.execute(
@@ -187,7 +166,7 @@ class Store:
         """Keep why operations (by number) were not done, and which of them can do nothing any more."""
         if not notes and not over:
             return
-        with self._write() as db:
+        with self._db.write() as db:
             for number, words in notes.items():
                 db.execute(sa.update(OPERATIONS).where(OPERATIONS.c.number == number).values(note=words))
             db.execute(sa.update(OPERATIONS).where(OPERATIONS.c.number.in_(over)).values(over=True))
@@ -195,7 +174,7 @@ class Store:
     def under_way(self, sender: str) -> bool:
         """Return whether an account has a submission that is in no block yet."""
         open_states = [State.ACCEPTED, State.READY, State.BROADCAST]
-        with self._read() as db:
+        with self._db.read() as db:
             found = db.execute(
                 sa.select(SUBMISSIONS.c.id)
                 .where(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.state.in_(open_states))
@@ -205,13 +184,13 @@ class Store:
 
     def submission(self, key: str) -> Submission | None:
         """Return one submission by its transaction hash."""
-        with self._read() as db:
+        with self._db.read() as db:
             row = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
         return None if row is None else _submission(row)
 
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
-        with self._read() as db:
+        with self._db.read() as db:
             rows = db.execute(
                 sa.select(SUBMISSIONS)
                 .where(SUBMISSIONS.c.state.not_in(list(TERMINAL)))
@@ -221,7 +200,7 @@ class Store:
 
     def free_nonce(self, account: str, *, at_least: int) -> int:
         """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""
-        with self._read() as db:
+        with self._db.read() as db:
             held = db.execute(
                 sa.select(SUBMISSIONS.c.nonce)
                 .where(
@@ -242,7 +221,7 @@ class Store:
         """Write down, before the fact, that these are about to be handed to a node."""
         if not submissions:
             return
-        with self._write() as db:
+        with self._db.write() as db:
             for one in submissions:
                 state = one.state
                 if state is State.ACCEPTED:
@@ -261,13 +240,13 @@ class Store:
         """Write down that the node still has these: they need not be sent again for a while."""
         if not submissions:
             return
-        with self._write() as db:
+        with self._db.write() as db:
             keys = [one.id for one in submissions]
             db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id.in_(keys)).values(sent_at_s=now_s, note=None))
 
     def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
         """Move one submission along its table, unless it has moved since it was read."""
-        with self._write() as db:
+        with self._db.write() as db:
             db.execute(
                 sa.update(SUBMISSIONS)
                 .where(SUBMISSIONS.c.id == one.id, SUBMISSIONS.c.state == one.state)
@@ -276,18 +255,18 @@ class Store:
 
     def note(self, key: str, text: str | None) -> None:
         """Keep what a node last said about a submission; None = nothing that matters any more."""
-        with self._write() as db:
+        with self._db.write() as db:
             db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(note=text))
 
     def head(self) -> Block | None:
         """Return the last block consumed."""
-        with self._read() as db:
+        with self._db.read() as db:
             row = db.execute(sa.select(BLOCKS).order_by(BLOCKS.c.number.desc()).limit(1)).first()
         return None if row is None else Block(number=row.number, hash=row.hash, time_s=row.time_s)
 
     def settled_height(self) -> int:
         """Return the highest block whose transactions of ours are final or reverted, 0 if there is none."""
-        with self._read() as db:
+        with self._db.read() as db:
             highest = db.execute(
                 sa.select(sa.func.max(SUBMISSIONS.c.block)).where(
                     SUBMISSIONS.c.state.in_([State.FINAL, State.REVERTED])
@@ -297,7 +276,7 @@ class Store:
 
     def block_hash(self, number: int) -> str | None:
         """Return the hash under which a recent block was consumed."""
-        with self._read() as db:
+        with self._db.read() as db:
             return db.execute(sa.select(BLOCKS.c.hash).where(BLOCKS.c.number == number)).scalar()
 
     def consume(
@@ -314,7 +293,7 @@ class Store:
 
         Terms and salts prove themselves, by the encounter's id: a block that is forgotten takes none back.
         """
-        with self._write() as db:
+        with self._db.write() as db:
             for one in mined:
                 _mine(db, one, block.number)
             for encounter, value in terms.items():
@@ -339,12 +318,12 @@ class Store:
 
     def finalise(self, final_block: int) -> None:
         """Finalise what lies at or below `final_block`."""
-        with self._write() as db:
+        with self._db.write() as db:
             _finalise(db, final_block)
 
     def rewind(self, last_good: int) -> None:
         """Forget every block above `last_good`: its events go, its submissions are broadcast again."""
-        with self._write() as db:
+        with self._db.write() as db:
             dropped = db.execute(
                 sa.select(SUBMISSIONS).where(SUBMISSIONS.c.block > last_good, SUBMISSIONS.c.state == State.INCLUDED)
             ).mappings()
@@ -367,13 +346,13 @@ class Store:
 
     def terms(self, encounter: str) -> dict[str, Any] | None:
         """Return the terms of an encounter as JSON values."""
-        with self._read() as db:
+        with self._db.read() as db:
             text = db.execute(sa.select(TERMS.c.terms).where(TERMS.c.encounter == encounter)).scalar()
         return None if text is None else json.loads(text)
 
     def salts(self, encounter: str) -> tuple[str, str] | None:
         """Return the Learner's and the Neighbor's salt, once a report revealed them."""
-        with self._read() as db:
+        with self._db.read() as db:
             row = db.execute(sa.select(SALTS).where(SALTS.c.encounter == encounter)).first()
         return None if row is None else (row.learner, row.neighbor)
 
@@ -401,7 +380,7 @@ class Store:
 
     def open_votings(self, *, at_s: int) -> list[str]:
         """Return the encounters in which a vote after chain time `at_s` can still count, oldest first."""
-        with self._read() as db:
+        with self._db.read() as db:
             return list(
                 db.execute(
                     sa.select(VOTINGS.c.encounter)
@@ -412,12 +391,12 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """Return how many submissions stand in each state."""
-        with self._read() as db:
+        with self._db.read() as db:
             rows = db.execute(sa.select(SUBMISSIONS.c.state, sa.func.count()).group_by(SUBMISSIONS.c.state)).all()
         return {state.value: 0 for state in State} | {str(state): int(count) for state, count in rows}
 
     def _rows(self, query: sa.Select[Any]) -> list[EventRow]:
-        with self._read() as db:
+        with self._db.read() as db:
             return [
                 EventRow(
                     number=row["number"],

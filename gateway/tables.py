@@ -123,7 +123,37 @@ WAITING: Final = sa.and_(
 """What no batch carries, or one that came to nothing, and what can still do something."""
 
 
-def add_missing_columns(engine: Engine) -> None:
+class Database:
+    """A database that several stores share. Safe to share between threads and, by URL, between processes.
+
+    What is written in one `write` is on disk when it ends, or not at all (SQLite: WAL, synchronous=FULL).
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open or create it. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
+        self._engine = _connected(url)
+        with _faults():
+            TABLES.create_all(self._engine)
+            _add_missing_columns(self._engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that writes; committed at the end unless something is raised."""
+        with _faults(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads: writers are not held up."""
+        with _faults(), self._engine.connect() as connection:
+            yield connection.execution_options(reads_only=True)
+
+
+def _add_missing_columns(engine: Engine) -> None:
     """Bring a database up to date that an earlier version made."""
     if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
         with engine.begin() as db:
@@ -131,7 +161,7 @@ def add_missing_columns(engine: Engine) -> None:
 
 
 @contextmanager
-def faults() -> Iterator[None]:
+def _faults() -> Iterator[None]:
     try:
         yield
     except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError):
@@ -142,7 +172,7 @@ def faults() -> Iterator[None]:
         raise StoreUnavailable("the database is busy: no connection became free") from error
 
 
-def connected(url: str) -> Engine:
+def _connected(url: str) -> Engine:
     try:
         engine = sa.create_engine(url)
     except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError

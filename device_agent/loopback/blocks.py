@@ -17,12 +17,10 @@ from device_agent.loopback.given import Given, base_units
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
 from device_agent.loopback.world import InProcessTransport
-from gateway.app import create_app
-from gateway.config import Limits
+from gateway.compose import Gateway, assemble
+from gateway.config import GatewayConfig
 from gateway.node import Node
-from gateway.shelf import Shelf
-from gateway.store import Store
-from gateway.worker import Worker
+from gateway.tables import Database
 
 MODELS = "models"
 HEARTBEAT_S = 30.0
@@ -31,10 +29,9 @@ _SAMPLE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relay:
-    """A gateway: its store, its worker, and a client of its HTTP interface."""
+    """A gateway, and a client of its HTTP interface."""
 
-    store: Store
-    worker: Worker
+    gateway: Gateway
     client: GatewayClient
 
 
@@ -60,29 +57,18 @@ def open_relay(
     given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock, operator: Identity
 ) -> Relay:
     """Put a real gateway over the chain, its files in the run's folder; `operator` pays for its batches."""
-    store = Store(f"sqlite:///{given.out / 'gateway.sqlite'}")
-    node = Node(chain.web3, PROFILES[chain.kind])
-    worker = Worker(
-        store,
-        node,
-        deployment,
+    config = GatewayConfig(chain=chain.kind, data=given.out, resend_after_s=HEARTBEAT_S)
+    gateway = assemble(
+        config,
+        node=Node(chain.web3, PROFILES[chain.kind]),
+        deployment=deployment,
+        database=Database(config.url),
         operator=operator,
         now_s=clock.wall_s,
-        resend_after_s=HEARTBEAT_S,
         extra_tip_wei=given.scenario.devices.count + 1,  # above all devices': no two transactions pay the same
     )
-    worker.confirm()
-    app = create_app(
-        store=store,
-        shelf=Shelf(given.out / MODELS),
-        node=node,
-        deployment=deployment,
-        limits=Limits(),
-        now_s=clock.wall_s,
-        operator=operator.address,
-    )
-    client = GatewayClient("http://gateway", transport=InProcessTransport(app))
-    return Relay(store=store, worker=worker, client=client)
+    gateway.worker.confirm()
+    return Relay(gateway=gateway, client=GatewayClient("http://gateway", transport=InProcessTransport(gateway.app)))
 
 
 class Blocks:
@@ -102,8 +88,8 @@ class Blocks:
         self._block_time_s = given.scenario.chain.block_time_s
         self._shelf = given.out / MODELS
         self._chain = chain
-        self._worker = relay.worker
-        self._store = relay.store
+        self._worker = relay.gateway.worker
+        self._store = relay.gateway.store
         self._bank = bank
         self._clock = clock
         self._seen = seen

@@ -110,7 +110,7 @@ async def _live(
     operator = Identity(given.secret("key", "operator"))
     chain.fund([operator.address, *(one.address for one in identities)], _NATIVE_WEI)
     relay = open_relay(given, chain, deployment, clock, operator)
-    stack.callback(relay.store.close)
+    stack.callback(relay.gateway.close)
     referee = Referee(children.referee, architecture=given.arch.name, dataset=given.dataset.name, root=given.data_root)
     log = EventLog(out / "events.jsonl", loop.time)
     stack.callback(log.close)

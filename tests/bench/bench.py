@@ -34,13 +34,11 @@ from contracts.chain import PROFILES
 from contracts.deploy import deploy_local
 from contracts.localchain import open_chain
 from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Measured, MeasureTask, Trained, TrainTask
-from gateway.app import create_app
-from gateway.config import Limits
+from gateway.compose import assemble
+from gateway.config import GatewayConfig
 from gateway.node import Node
 from gateway.operator import load_operator
-from gateway.shelf import Shelf
-from gateway.store import Store
-from gateway.worker import Worker
+from gateway.tables import Database
 from models.cnn import build, load_weights
 from models.data import load, normalise
 from models.evaluate import Evaluator
@@ -236,21 +234,18 @@ def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
     now_s = int(time.time())
     with open_chain("embedded", genesis_time_s=now_s - 1000) as chain:
         deployment = deploy_local(chain)
-        store = Store(f"sqlite:///{folder / 'gateway.sqlite'}")
-        node = Node(chain.web3, PROFILES["embedded"])
-        operator = load_operator(folder / "operator.key")
-        chain.fund([operator.address], 10**20)
-        worker = Worker(store, node, deployment, operator=operator, now_s=time.time, resend_after_s=30)
-        turn = threading.Lock()
-        app = create_app(
-            store=store,
-            shelf=Shelf(folder / "models"),
-            node=node,
+        config = GatewayConfig(chain="embedded", data=folder, resend_after_s=30)
+        gateway = assemble(
+            config,
+            node=Node(chain.web3, PROFILES["embedded"]),
             deployment=deployment,
-            limits=Limits(),
+            database=Database(config.url),
+            operator=load_operator(folder / "operator.key"),
             now_s=time.time,
-            operator=operator.address,
         )
+        chain.fund([gateway.operator.address], 10**20)
+        worker, app = gateway.worker, gateway.app
+        turn = threading.Lock()
 
         def locked(environ: dict[str, object], start_response: object) -> object:
             with turn:  # the embedded chain is not made for threads
@@ -280,7 +275,7 @@ def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
             stop.set()
             threads[0].join()
             server.close()
-            store.close()
+            gateway.close()
 
 
 def loop_encounters_per_cpu_s(runs: int) -> Row:

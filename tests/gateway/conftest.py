@@ -21,7 +21,7 @@ def _rig(deployed: tuple[LocalChain, Deployment], folder: Path, profile: ChainPr
     snapshot = chain.request("evm_snapshot")
     rig = Rig(chain=chain, deployment=deployment, folder=folder, profile=profile)
     yield rig
-    rig.store.close()
+    rig.database.close()
     assert chain.request("evm_revert", [snapshot])
 
 

@@ -20,13 +20,11 @@ from contracts.deploy import Deployment, deploy_local, reader
 from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
-from gateway.app import create_app
-from gateway.config import Limits
+from gateway.compose import assemble
+from gateway.config import GatewayConfig, Limits
 from gateway.node import Node
-from gateway.shelf import Shelf
-from gateway.store import Store
 from gateway.submission import State
-from gateway.worker import Worker
+from gateway.tables import Database
 
 TOKEN = 10**18
 STAKE = 100 * TOKEN
@@ -106,29 +104,20 @@ class Rig:
         return deployment
 
     def start(self) -> None:
-        self.store = Store(f"sqlite:///{self.folder / 'gateway.sqlite'}")
-        self.shelf = Shelf(self.folder / "models")
-        self.worker = Worker(
-            self.store,
-            self.node,
-            self.deployment,
-            operator=OPERATOR,
-            now_s=lambda: self.now_s,
-            resend_after_s=RESEND_AFTER_S,
-        )
-        app = create_app(
-            store=self.store,
-            shelf=self.shelf,
+        self.database = Database(f"sqlite:///{self.folder / 'gateway.sqlite'}")
+        self.gateway = assemble(
+            GatewayConfig(chain=self.profile.name, data=self.folder, resend_after_s=RESEND_AFTER_S, limits=self.limits),
             node=self.node,
             deployment=self.deployment,
-            limits=self.limits,
+            database=self.database,
+            operator=OPERATOR,
             now_s=lambda: self.now_s,
-            operator=OPERATOR.address,
         )
-        self.client: FlaskClient = app.test_client()
+        self.store, self.shelf, self.worker = self.gateway.store, self.gateway.shelf, self.gateway.worker
+        self.client: FlaskClient = self.gateway.app.test_client()
 
     def restart(self) -> None:
-        self.store.close()
+        self.database.close()
         self.start()
 
     # Devices

@@ -158,7 +158,7 @@ def test_the_chain_is_described(rig: Rig) -> None:
 def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
     rig.accepted(rig.buy(ALICE))
 
-    @sa.event.listens_for(rig.store._engine, "begin")
+    @sa.event.listens_for(rig.store._db._engine, "begin")
     def _full(connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
 
@@ -171,14 +171,14 @@ def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
         stored += 1
     assert (response.status_code, code(response)) == (503, "store_unavailable")
     assert response.json["error"]["retry"] is True
-    sa.event.remove(rig.store._engine, "begin", _full)
+    sa.event.remove(rig.store._db._engine, "begin", _full)
     rig.restart()
     assert sum(rig.store.counts().values()) == stored
     assert rig.post(raw).status_code == 202
 
 
 def test_a_database_that_takes_no_writes_acknowledges_nothing(rig: Rig) -> None:
-    engine = rig.store._engine
+    engine = rig.store._db._engine
     engine.dispose()
 
     @sa.event.listens_for(engine, "connect")

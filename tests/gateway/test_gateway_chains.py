@@ -18,7 +18,7 @@ def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     with open_chain(request.param) as chain:
         rig = Rig(chain=chain, deployment=Rig.deployed(chain), folder=tmp_path, profile=PROFILES[request.param])
         yield rig
-        rig.store.close()
+        rig.database.close()
 
 
 def test_pending_nonces_are_our_own_count(each: Rig) -> None:

@@ -134,7 +134,7 @@ def test_what_was_final_does_not_go_back(rig: Rig) -> None:
 def test_a_database_of_another_chain_is_refused(rig: Rig) -> None:
     rig.worker.confirm()
     head = rig.store.head().number
-    with rig.store._write() as db:
+    with rig.store._db.write() as db:
         db.exec_driver_sql("UPDATE blocks SET hash = '0x00'")
     with pytest.raises(ChainMismatch, match="empty database"):
         rig.worker.confirm()

@@ -43,7 +43,7 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     with open_chain(request.param) as chain:
         rig = Rig(chain=chain, deployment=Rig.deployed(chain), folder=tmp_path, profile=PROFILES[request.param])
         yield joined(rig)
-        rig.store.close()
+        rig.database.close()
 
 
 def domain(rig: Rig) -> Domain:

@@ -1,5 +1,6 @@
 """The database: durable before it returns, one holder of a nonce, faults of the disk told apart from ours."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gateway.policy import CheckedTransaction, check
 from gateway.records import Block
 from gateway.store import Store
 from gateway.submission import Happening, State
+from gateway.tables import Database
 
 ESCROW, TOKEN = (f"0x{digit * 40}" for digit in "12")
 
@@ -28,14 +30,19 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str):
-    opened = Store(url)
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
     yield opened
     opened.close()
 
 
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
+
+
 def test_every_write_is_synchronous_and_ahead_of_the_log(store: Store) -> None:
-    with store._read() as db:
+    with store._db.read() as db:
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
@@ -43,15 +50,16 @@ def test_every_write_is_synchronous_and_ahead_of_the_log(store: Store) -> None:
 def test_what_was_accepted_is_there_for_another_process(store: Store, url: str) -> None:
     accepted, new = store.accept(checked(), now_s=5.0)
     assert new
-    other = Store(url)
+    there = Database(url)
+    other = Store(there)
     assert other.submission(accepted.id) == accepted
     assert other.accept(checked(), now_s=6.0) == (accepted, False)
-    other.close()
+    there.close()
 
 
 def test_the_database_itself_lets_no_two_hold_a_nonce(store: Store) -> None:
     store.accept(checked(), now_s=0)
-    with pytest.raises(sa.exc.IntegrityError), store._write() as db:
+    with pytest.raises(sa.exc.IntegrityError), store._db.write() as db:
         db.exec_driver_sql(
             "INSERT INTO submissions (id, sender, nonce, function, raw, state, accepted_at_s) "
             "SELECT '0xother', sender, nonce, function, raw, state, 0 FROM submissions"
@@ -104,14 +112,14 @@ def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path, content: bytes
     if content:
         path.write_bytes(content * 50)
     with pytest.raises(StoreUnavailable, match="the database"):
-        Store(f"sqlite:///{path}")
+        Database(f"sqlite:///{path}")
 
 
 def test_a_busy_database_is_told(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Store(url)
-    with other._write():
+    other = Database(url)
+    with other.write():
 
-        @sa.event.listens_for(store._engine, "engine_connect")
+        @sa.event.listens_for(store._db._engine, "engine_connect")
         def _impatient(connection) -> None:
             connection.connection.dbapi_connection.execute("PRAGMA busy_timeout = 10")
 
@@ -123,4 +131,4 @@ def test_a_busy_database_is_told(store: Store, url: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("url", ["postgresql+nothing://db/idml", "nothing://db/idml"])
 def test_a_missing_driver_is_told(url: str) -> None:
     with pytest.raises(ConfigError, match="no driver"):
-        Store(url)
+        Database(url)

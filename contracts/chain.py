@@ -30,7 +30,10 @@ class ChainProfile:
         name: what operators write (``--chain amoy``).
         chain_id: expected EIP-155 id; None = take the node's word.
         poa: block headers carry proof-of-authority extra data.
-        tip_floor_gwei: smallest priority fee that gets mined.
+        tip_floor_gwei: smallest priority fee with which nodes take a transaction.
+        usual_tip_gwei: priority fee that in practice gets it into a block soon.
+        fee_cap_gwei: most that a gateway's own transaction may offer per gas, tip included.
+        finality_alarm_s: how far, in chain time, finality usually never lies behind the newest block; 0 = no alarm.
         finality: when a transaction counts as final.
         finality_depth_blocks: only for `Finality.DEPTH`.
         block_time_s: usual seconds between blocks; 0 = a block only when asked for.
@@ -42,6 +45,9 @@ class ChainProfile:
     chain_id: int | None
     poa: bool
     tip_floor_gwei: int
+    usual_tip_gwei: int = 1
+    fee_cap_gwei: int = 1000
+    finality_alarm_s: float = 0.0
     finality: Finality
     block_time_s: float
     time_control: bool
@@ -70,6 +76,8 @@ PROFILES: Final[dict[str, ChainProfile]] = {
         chain_id=80002,
         poa=True,
         tip_floor_gwei=25,
+        usual_tip_gwei=30,  # what nodes suggest is less than the floor
+        finality_alarm_s=120.0,  # usually 2 to 5; it has stalled for a quarter of an hour
         finality=Finality.FINALIZED_TAG,
         block_time_s=2.0,
         time_control=False,
@@ -95,6 +103,7 @@ def profile_for(name_or_url: str) -> ChainProfile:
             chain_id=None,
             poa=True,
             tip_floor_gwei=0,
+            finality_alarm_s=1800.0,
             finality=Finality.FINALIZED_TAG,
             block_time_s=2.0,
             time_control=False,

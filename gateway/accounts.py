@@ -60,7 +60,7 @@ class Accounts:
         if self._fixed is None:
             self._fixed = {"min_stake": self._reader.min_stake(), "tokens_per_wei": self._reader.rate()}
         head = self._store.head()
-        tip_wei = self._node.tip_wei()
+        fees = self._node.fees()
         retired = {int(row.args["number"]) for row in self._store.latest("ParameterSetRetired")}
         numbers = [int(row.args["number"]) for row in self._store.latest("ParameterSetAdded")]
         return {
@@ -71,8 +71,8 @@ class Accounts:
             "chain_time_s": head.time_s if head else 0,
             **self._fixed,
             "seat_count": self._reader.seat_count(),
-            "tip_wei": tip_wei,
-            "max_fee_wei": self._node.max_fee_wei(tip_wei),
+            "tip_wei": fees.tip_wei,
+            "max_fee_wei": fees.max_fee_wei,
             "parameter_sets": {
                 str(number): {**self.parameters(number), "retired": number in retired} for number in numbers
             },

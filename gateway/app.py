@@ -16,12 +16,12 @@ from flask import Flask, Response, jsonify, request, send_file
 from werkzeug.exceptions import HTTPException
 
 from contracts.deploy import Deployment
+from gateway.acceptance import Acceptance
 from gateway.accounts import Accounts, checked_address
 from gateway.cases import Cases
 from gateway.config import Limits
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
 from gateway.node import Node
-from gateway.policy import check
 from gateway.records import Operation, Submission
 from gateway.shelf import Shelf
 from gateway.store import Store
@@ -58,6 +58,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
     accounts = Accounts(store=store, node=node, deployment=deployment)
+    acceptance = Acceptance(store=store, node=node, deployment=deployment, limits=limits)
     cases = Cases(store=store, accounts=accounts, domain=deployment.domain, now_s=now_s)
 
     def view(encounter: str) -> Json:
@@ -66,14 +67,7 @@ def create_app(
 
     @app.post("/v1/transactions")
     def post_transaction() -> tuple[Response, int]:
-        checked = check(
-            _hex_of("raw", limits),
-            chain_id=deployment.chain_id,
-            token=deployment.token,
-            escrow=deployment.escrow,
-            limits=limits,
-        )
-        submission, new = store.accept(checked, now_s=now_s())
+        submission, new = acceptance.take(_hex_of("raw", limits), now_s=now_s())
         return jsonify(submission_view(submission)), 202 if new else 200
 
     @app.get("/v1/transactions/<key>")
@@ -191,7 +185,9 @@ def submission_view(submission: Submission) -> Json:
         "nonce": submission.nonce,
         "function": submission.function,
         "state": submission.state.value,
-        "attempts": submission.attempts,
+        "sends": submission.sends,
+        "transactions": [one.hash for one in submission.attempts],
+        "mined": submission.mined,
         "block": submission.block,
         "gas": submission.gas,
         "note": submission.note,
@@ -210,7 +206,7 @@ def operation_view(operation: Operation) -> Json:
         "encounter": operation.encounter,
         "account": operation.account,
         "state": "over" if operation.over else carried or "waiting",
-        "transaction": operation.batch,
+        "transaction": operation.mined or operation.batch,
         "note": operation.note,
     }
 

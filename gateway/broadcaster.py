@@ -2,81 +2,173 @@
 
 The nonces that count are those of the newest block and those held here. A node's own pool is not asked: it
 may forget, and Ganache's does not tell.
+
+What is in no block after a while is sent again, unless the node still has it: Ganache executes twice what it is handed
+twice. For the gateway's own account the offer is raised instead, and all attempts are watched: an earlier one may still
+be mined. A device's offer only the device can raise, by handing in the same call for more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from gateway.node import Node, SendOutcome
+from contracts.identity import Fees, Identity
+from gateway.answers import Outcome, needed_tip_wei
+from gateway.fees import raised
+from gateway.node import Node
+from gateway.policy import CheckedTransaction
 from gateway.records import Submission
 from gateway.store import Store
 from gateway.submission import Happening, State
+from gateway.transaction import read
+
+_log = logging.getLogger(__name__)
 
 TAKEN_NOTE = "another transaction of this account used its nonce, and is final"
+GAP_NOTE = "does nothing: it fills a gap in the operator's nonces, so that later ones can follow"
+CAP_NOTE = "its offer is at the cap, and no block has taken it: it is sent again as it is"
+_GAS_OF_NOTHING = 21_000
 
 
-def broadcast(store: Store, node: Node, *, now_s: float, resend_after_s: float) -> int:
-    """Send what is due; return how many transactions the node was handed.
+class Broadcaster:
+    """Broadcasts for all accounts of one gateway."""
 
-    Due are the next nonces of each account, without gaps, and what was sent over `resend_after_s` ago and is
-    in no block yet, unless the node still has it: Ganache executes twice what it is handed twice. Everything
-    that is about to be sent is on disk as such before the first of it leaves. When the node falls silent the
-    rest waits until it is due again.
-    """
-    due: list[Submission] = []
-    for account, group in groupby(store.unsettled(), key=lambda one: one.sender):
-        due += _due(list(group), account, store, node, now_s=now_s, resend_after_s=resend_after_s)
-    kept = [one for one in due if one.state is State.BROADCAST and node.knows(one.id)]
-    store.seen(kept, now_s=now_s)
-    due = [one for one in due if one not in kept]
-    store.sending(due, now_s=now_s)
-    for handed, one in enumerate(due, start=1):
-        sent = node.send(one.raw)
-        if sent.outcome in (SendOutcome.REFUSED, SendOutcome.NO_ANSWER):
-            store.note(one.id, f"the node: {sent.words}")
-        elif one.note is not None:
-            store.note(one.id, None)
-        if sent.outcome is SendOutcome.NO_ANSWER:
-            return handed
-    return len(due)
+    def __init__(
+        self, *, store: Store, node: Node, operator: Identity, resend_after_s: float, extra_tip_wei: int = 0
+    ) -> None:
+        """Set where transactions come from and go to, and whose own they are.
 
+        Args:
+            store: what is held.
+            node: what is sent to.
+            operator: the account whose offers can be raised here.
+            resend_after_s: seconds until a transaction that is in no block is looked after again.
+            extra_tip_wei: what the operator pays per gas above what the node asks.
+        """
+        self._store = store
+        self._node = node
+        self._operator = operator
+        self._resend_after_s = resend_after_s
+        self._extra_tip_wei = extra_tip_wei
 
-def _due(
-    held: Sequence[Submission], account: str, store: Store, node: Node, *, now_s: float, resend_after_s: float
-) -> list[Submission]:
-    def stale(one: Submission) -> bool:
-        return one.sent_at_s is None or now_s - one.sent_at_s >= resend_after_s
+    def broadcast(self, *, now_s: float) -> int:
+        """Send what is due; return how many transactions the node was handed.
 
-    pending = [one for one in held if one.state is not State.INCLUDED]
-    if not any(one.state is not State.BROADCAST or stale(one) for one in pending):
-        return []
-    used = node.nonce(account)
-    overtaken = [one for one in pending if one.nonce < used]
-    if overtaken:
-        _settle(overtaken, account, store, node)
-    due: list[Submission] = []
-    following = used
-    for one in (one for one in held if one.nonce >= used):
-        in_order = one.nonce == following
-        following += in_order
-        first_time = one.state in (State.ACCEPTED, State.READY) and in_order
-        if first_time or (one.state is State.BROADCAST and stale(one)):
-            due.append(one)
-    return due
+        Due are the next nonces of each account, without gaps, and what was sent a while ago and is in no block yet.
+        Everything that is about to be sent is on disk as such before the first of it leaves. When the node falls
+        silent the rest waits until it is due again.
+        """
+        due: list[Submission] = []
+        for account, group in groupby(self._store.unsettled(), key=lambda one: one.sender):
+            due += self._due(list(group), account, now_s=now_s)
+        due = list(self._looked_after(due, now_s=now_s))
+        self._store.sending(due, now_s=now_s)
+        for handed, one in enumerate(due, start=1):
+            sent = self._node.send(one.newest.raw)
+            note = None if sent.outcome.settled else f"the node: {sent.words}"
+            if (sent.outcome, note) != (one.said, one.note):
+                self._store.answered(one.id, sent.outcome, note)
+            if sent.outcome.silent:
+                return handed
+        return len(due)
 
+    def _due(self, held: Sequence[Submission], account: str, *, now_s: float) -> list[Submission]:
+        pending = [one for one in held if one.state is not State.INCLUDED]
+        if not any(one.state is not State.BROADCAST or self._stale(one, now_s) for one in pending):
+            return []
+        used = self._node.nonce(account)
+        overtaken = [one for one in pending if one.nonce < used]
+        if overtaken:
+            self._settle(overtaken, account)
+        if account == self._operator.address:
+            self._fill_gap(held, used, now_s=now_s)
+        due: list[Submission] = []
+        following = used
+        for one in (one for one in held if one.nonce >= used):
+            in_order = one.nonce == following
+            following += in_order
+            first_time = one.state in (State.ACCEPTED, State.READY) and in_order
+            if first_time or (one.state is State.BROADCAST and self._stale(one, now_s)):
+                due.append(one)
+        return due
 
-def _settle(overtaken: Sequence[Submission], account: str, store: Store, node: Node) -> None:
-    """Tell that another transaction took a nonce, once that is beyond doubt.
+    def _stale(self, one: Submission, now_s: float) -> bool:
+        sent_at_s = one.newest.sent_at_s
+        if self._ours(one) and one.said is Outcome.UNDERPRICED:
+            return True  # nothing is gained by waiting
+        return sent_at_s is None or now_s - sent_at_s >= self._resend_after_s
 
-    A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
-    nonce is used is final and the index has consumed that very block: had it held ours, the state would tell.
-    """
-    final = min(node.final_height(), node.height())
-    if store.block_hash(final) != node.block_hash(final):
-        return
-    used = node.nonce(account, block=final)
-    for one in overtaken:
-        if one.nonce < used:
-            store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)
+    def _ours(self, one: Submission) -> bool:
+        return one.sender == self._operator.address
+
+    def _looked_after(self, due: Sequence[Submission], *, now_s: float) -> Iterator[Submission]:
+        """Yield what has to be sent: not what the node still has, and with higher offers where they are ours."""
+        asked: Fees | None = None
+        kept: list[Submission] = []
+        for one in due:
+            sent_before = one.newest.sent_at_s is not None and one.state is State.BROADCAST
+            known = one.state is State.BROADCAST and self._node.knows(one.newest.hash)
+            if self._ours(one) and sent_before and (known or one.said is Outcome.UNDERPRICED):
+                asked = asked or self._node.fees(extra_tip_wei=self._extra_tip_wei)
+                higher = self._raised(one, asked)
+                if higher is not None:
+                    yield higher
+                    continue
+            if known:
+                kept.append(one)
+            else:
+                yield one
+        self._store.seen(kept, now_s=now_s)
+
+    def _raised(self, one: Submission, asked: Fees) -> Submission | None:
+        """The submission with a higher offer, None where that would exceed the cap."""
+        needed_wei = needed_tip_wei(one.note or "")
+        asked = Fees(tip_wei=max(asked.tip_wei, needed_wei), max_fee_wei=max(asked.max_fee_wei, needed_wei))
+        fees = raised(one.newest.fees, asked, self._node.fee_rules)
+        if fees is None:
+            _log.warning("transaction %s of the operator: %s", one.id, CAP_NOTE)
+            if one.note != CAP_NOTE:
+                self._store.answered(one.id, one.said or Outcome.UNDERPRICED, CAP_NOTE)
+            return None
+        old = read(one.newest.raw)
+        raw, digest = self._operator.sign(
+            chain_id=old.chain_id,
+            nonce=old.nonce,
+            target="0x" + old.to.hex(),
+            data=old.data,
+            gas=old.gas,
+            fees=fees,
+            value_wei=old.value_wei,
+        )
+        _log.info("transaction %s of the operator is offered %d wei per gas now", one.id, fees.max_fee_wei)
+        return self._store.raise_offer(one, transaction="0x" + digest.hex(), raw=raw)
+
+    def _fill_gap(self, held: Sequence[Submission], used: int, *, now_s: float) -> None:
+        """Use up nonces of the operator that nothing holds and later ones wait for."""
+        first = next((one.nonce for one in held if one.nonce >= used), used)
+        for nonce in range(used, first):
+            fees = self._node.fees(extra_tip_wei=self._extra_tip_wei)
+            address = self._operator.address
+            chain_id = self._node.chain_id()
+            raw, digest = self._operator.sign(
+                chain_id=chain_id, nonce=nonce, target=address, data=b"", gas=_GAS_OF_NOTHING, fees=fees
+            )
+            checked = CheckedTransaction(digest=digest, raw=raw, sender=address, nonce=nonce, target=address, call=None)
+            _log.warning("nonce %d of the operator is missing: a transaction that does nothing takes it", nonce)
+            self._store.fill(checked, now_s=now_s, note=GAP_NOTE)
+
+    def _settle(self, overtaken: Sequence[Submission], account: str) -> None:
+        """Tell that another transaction took a nonce, once that is beyond doubt.
+
+        A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
+        nonce is used is final and the index has consumed that very block: had it held ours, the state would tell.
+        """
+        final = min(self._node.final_height(), self._node.height())
+        if self._store.block_hash(final) != self._node.block_hash(final):
+            return
+        used = self._node.nonce(account, block=final)
+        for one in overtaken:
+            if one.nonce < used:
+                self._store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)

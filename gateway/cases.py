@@ -49,7 +49,9 @@ class Cases:
         head = self._store.head()
         return Case(
             id=bytes.fromhex(encounter[2:]),
-            view=encounter_view(encounter, stored, self._store.encounter_events(encounter)),
+            view=encounter_view(
+                encounter, stored, self._store.encounter_events(encounter), salts=self._store.salts(encounter)
+            ),
             terms=terms,
             rules=ParameterSet(**rules),
             held=held,

@@ -108,7 +108,7 @@ def assemble(
     store = Store(database)
     shelf = Shelf(config.data / "models")
     worker = Worker(
-        store,
+        database,
         node,
         deployment,
         operator=operator,

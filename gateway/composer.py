@@ -2,20 +2,22 @@
 
 One batch at a time is on its way: what comes meanwhile goes into the next, so that batches grow with the load. Every
 call is tried against the newest block before it goes in; one that the chain would refuse now waits, until it can do
-nothing any more. The signed batch and what it carries are one write, before anything leaves.
+nothing any more. What the keeper ends goes along. The signed batch and what it carries are one write, before anything
+leaves.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.calls import Batch, encode
 from contracts.deploy import Deployment
-from contracts.errors import decode_revert
+from contracts.errors import ContractRevert, decode_revert
 from contracts.identity import Fees, Identity
 from gateway.case import Case, Item, items
 from gateway.cases import Cases
+from gateway.keeper import Keeper
 from gateway.node import Node
 from gateway.operation import over_after
 from gateway.policy import CheckedTransaction
@@ -50,31 +52,26 @@ class Composer:
         self._node = node
         self._deployment = deployment
         self._cases = cases
+        self._keeper = Keeper(store=store, cases=cases)
         self._operator = operator
         self._extra_tip_wei = extra_tip_wei
 
     def compose(self, *, now_s: float) -> int:
         """Sign the next batch; return how many calls it has, 0 where there is none. Raises `NodeUnavailable`."""
-        if self._store.under_way(self._operator.address):
+        head = self._store.head()
+        if head is None or self._store.under_way(self._operator.address):
             return 0
         waiting = self._store.waiting_operations()
-        head = self._store.head()
-        if not waiting or head is None:
+        owners = self._store.seats()
+        cases = list(self._cases_of(waiting, owners))
+        kept = dict(self._keeper.items(owners=owners, chain_time_s=head.time_s))
+        if not waiting and not kept:
             return 0
-        cases = list(self._cases_of(waiting))
-        fees = self._fees()
-        most = min(MAX_CALLS, (self._node.block_gas_limit() - _GAS_OF_A_BATCH) // _GAS_OF_A_CALL)
-        chosen: list[Item] = []
-        notes: dict[int, str] = {}
-        for item in _candidates(waiting, cases):
-            if len(chosen) >= most:
-                break
-            refusal = self._node.refusal(self._deployment.escrow, encode(item.call), sender=self._operator.address)
-            if refusal is None:
-                chosen.append(item)
-            else:
-                notes |= dict.fromkeys(item.operations, str(decode_revert(refusal)))
+        tried = self._tried([*_candidates(waiting, cases), *kept.values()])
+        chosen = [item for item, refusal in tried if refusal is None]
+        fees = self._node.fees(extra_tip_wei=self._extra_tip_wei)
         lacking = self._lacking(len(chosen), fees) if chosen else None
+        notes = {number: str(refusal) for item, refusal in tried if refusal for number in item.operations}
         if lacking is not None:
             _log.warning("%s", lacking)
             notes |= {number: lacking for item in chosen for number in item.operations}
@@ -85,11 +82,24 @@ class Composer:
         self._store.remark(
             {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
         )
-        return len(chosen) if chosen and self._begin(chosen, fees, now_s=now_s) else 0
+        begun = bool(chosen) and self._begin(chosen, fees, now_s=now_s)
+        refusals = dict(tried)
+        done = {key: refusals[item] for key, item in kept.items() if item in refusals and (begun or refusals[item])}
+        self._keeper.put_off(done, chain_time_s=head.time_s)
+        return len(chosen) if begun else 0
 
-    def _fees(self) -> Fees:
-        tip_wei = self._node.tip_wei() + self._extra_tip_wei
-        return Fees(tip_wei=tip_wei, max_fee_wei=self._node.max_fee_wei(tip_wei))
+    def _tried(self, candidates: Sequence[Item]) -> list[tuple[Item, ContractRevert | None]]:
+        """Try calls on the newest block until a batch is full; return with what each was refused."""
+        most = min(MAX_CALLS, (self._node.block_gas_limit() - _GAS_OF_A_BATCH) // _GAS_OF_A_CALL)
+        tried: list[tuple[Item, ContractRevert | None]] = []
+        for item in candidates:
+            if most <= 0:
+                break
+            data = encode(item.call)
+            refusal = self._node.refusal(self._deployment.escrow, data, sender=self._operator.address)
+            tried.append((item, None if refusal is None else decode_revert(refusal)))
+            most -= refusal is None
+        return tried
 
     def _lacking(self, size: int, fees: Fees) -> str | None:
         """Say what the operator lacks to send a batch of so many calls, None if it can."""
@@ -99,13 +109,12 @@ class Composer:
             return None
         return f"the operator {self._operator.address} has {held_wei} wei, a batch may cost {needed_wei}: send it coin"
 
-    def _cases_of(self, waiting: list[Operation]) -> Iterator[Case]:
+    def _cases_of(self, waiting: list[Operation], owners: Mapping[int, str]) -> Iterator[Case]:
         """The encounters that operations wait about, the one waiting longest first."""
         about: dict[str, list[Operation]] = {}
         for one in waiting:
             if one.encounter is not None:
                 about.setdefault(one.encounter, []).append(one)
-        owners = self._store.seats() if about else {}
         for encounter, held in about.items():
             case = self._cases.of(encounter, held, owners=owners)
             if case is not None:

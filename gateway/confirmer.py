@@ -10,7 +10,7 @@ from typing import Any, Final
 from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
-from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms
+from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms, decode_revert
 from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
@@ -25,7 +25,7 @@ _REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, cal
 """Calls that carry both salts."""
 
 
-def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int) -> int:
+def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int, genesis: str) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
@@ -38,6 +38,7 @@ def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block
     head = store.head()
     if head is not None:
         if height < head.number:
+            _check_genesis(node, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
         head = _still_canonical(store, node, head)
     consumed = 0
@@ -53,6 +54,16 @@ def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block
     if consumed == 0 and head is not None:
         store.finalise(final)
     return consumed
+
+
+def _check_genesis(node: Node, genesis: str) -> None:
+    """Raise `ChainMismatch` if the node's chain begins with another block."""
+    served = node.block_hash(0)
+    if served != genesis:
+        raise ChainMismatch(
+            f"the node's chain begins with block {served} now, the contracts' with {genesis}: it was started anew. "
+            "Connect to the right node, or deploy anew and begin with an empty database"
+        )
 
 
 def _still_canonical(store: Store, node: Node, head: Block) -> Block:
@@ -88,7 +99,14 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
         called = _calls(transaction) if transaction.get("to") in ours else []
-        mined.append(Mined(id=_hex(transaction["hash"]), succeeded=receipt["status"] == 1, gas=receipt["gasUsed"]))
+        mined.append(
+            Mined(
+                hash=_hex(transaction["hash"]),
+                succeeded=receipt["status"] == 1,
+                gas=receipt["gasUsed"],
+                why=None if receipt["status"] == 1 else _why(store, node, transaction, receipt),
+            )
+        )
         for call in called:
             agreed = None if call is None else calls.terms_of(call)
             if agreed is None:
@@ -102,6 +120,25 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
     store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
     return consumed
+
+
+def _why(store: Store, node: Node, transaction: TxData, receipt: TxReceipt) -> str | None:
+    """Why a transaction of ours was reverted, as far as trying it again on the block before tells; None of others."""
+    if store.submission(_hex(transaction["hash"])) is None:
+        return None
+    if receipt["gasUsed"] >= transaction["gas"]:
+        return f"out of gas: it used all of its {transaction['gas']}"
+    try:
+        data = node.refusal(
+            str(transaction["to"]),
+            bytes(transaction["input"]),
+            sender=str(transaction["from"]),
+            value_wei=int(transaction["value"]),
+            block=receipt["blockNumber"] - 1,
+        )
+    except NodeUnavailable:
+        data = None  # a node need not keep old states
+    return "reverted" if data is None else f"reverted: {decode_revert(data)}"
 
 
 def _reveals(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bool:

@@ -4,6 +4,7 @@ GatewayError
 ├── ConfigError          the operator's file or flags; the process does not start
 ├── StoreUnavailable     disk full, database read-only or locked; nothing was acknowledged
 ├── NodeUnavailable      the chain's node gave no usable answer
+├── LeaseLost            another gateway works on this database
 ├── ChainMismatch        the node serves another chain than the one deployed to
 └── Refusal              a request that is answered with 4xx; carries a stable code
 """
@@ -29,6 +30,10 @@ class NodeUnavailable(GatewayError):
     """The node did not answer, or answered with an error that says nothing about our request."""
 
 
+class LeaseLost(GatewayError):
+    """Another gateway works on this database now; nothing was written."""
+
+
 class ChainMismatch(GatewayError):
     """The node serves another chain or other contracts than the deployment names."""
 
@@ -51,6 +56,8 @@ class Code(StrEnum):
     UNKNOWN_CALL = "unknown_call"
     VALUE_ABOVE_CAP = "value_above_cap"
     GAS_ABOVE_CAP = "gas_above_cap"
+    GAS_TOO_LOW = "gas_too_low"
+    WOULD_REVERT = "would_revert"
     FEE_ABOVE_CAP = "fee_above_cap"
     BAD_SIGNATURE = "bad_signature"
     NONCE_TAKEN = "nonce_taken"

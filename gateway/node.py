@@ -8,48 +8,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from http import HTTPStatus
+from typing import Final
 
 from eth_typing import HexStr
 from web3 import Web3
 from web3.exceptions import ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
-from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt
+from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt, Wei
 
 from contracts.chain import ChainProfile, Finality
+from contracts.identity import Fees
+from gateway.answers import Outcome, meaning
 from gateway.errors import NodeUnavailable
+from gateway.fees import FeeRules, market
 
-_LEAST_TIP_WEI = 10**9
-_FEE_HEADROOM = 2
+GWEI: Final = 10**9
 _LONGEST_WORDS = 300
-
-
-class SendOutcome(Enum):
-    """What a node's answer to a raw transaction says about it."""
-
-    TAKEN = "taken"
-    KNOWN = "already known"
-    NONCE_USED = "nonce too low"
-    REFUSED = "refused"
-    """The node answered no, for a reason that may pass: no funds, fee too low."""
-    NO_ANSWER = "no answer"
-    """It may or may not have been taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
     """The outcome of one send, with the node's own words unless it took the transaction."""
 
-    outcome: SendOutcome
-    words: str | None = None
-
-
-_SAYS = (
-    ("already known", SendOutcome.KNOWN),  # Geth, Erigon, Bor, the embedded chain
-    ("already imported", SendOutcome.KNOWN),  # Anvil
-    ("nonce too low", SendOutcome.NONCE_USED),  # Geth, Anvil, the embedded chain
-    ("nonce is too low", SendOutcome.NONCE_USED),
-    ("correct nonce", SendOutcome.NONCE_USED),  # Ganache
-)
+    outcome: Outcome
+    words: str = ""
 
 
 class Node:
@@ -59,6 +41,11 @@ class Node:
         """Wrap a connected `Web3` whose sends are not retried silently."""
         self._web3 = web3
         self.profile = profile
+        self.fee_rules = FeeRules(
+            tip_floor_wei=profile.tip_floor_gwei * GWEI,
+            usual_tip_wei=profile.usual_tip_gwei * GWEI,
+            most_wei=profile.fee_cap_gwei * GWEI,
+        )
 
     def chain_id(self) -> int:
         """Return the id the node reports."""
@@ -127,13 +114,12 @@ class Node:
         with _faults():
             return self._web3.eth.get_balance(Web3.to_checksum_address(account))
 
-    def tip_wei(self) -> int:
-        """Return the priority fee to use now: at least the profile's floor."""
-        return max(self.profile.tip_floor_gwei * 10**9, _LEAST_TIP_WEI)
-
-    def max_fee_wei(self, tip_wei: int) -> int:
-        """Return a fee cap that stays valid through six full blocks: twice the base fee, and the tip."""
-        return self.base_fee_wei() * _FEE_HEADROOM + tip_wei
+    def fees(self, *, extra_tip_wei: int = 0) -> Fees:
+        """Return what to offer for gas now."""
+        with _faults():
+            # Local chains are compared with each other, and their suggestions differ.
+            suggested_wei = 0 if self.profile.time_control else int(self._web3.eth.max_priority_fee)
+        return market(self.base_fee_wei(), suggested_wei, self.fee_rules, extra_tip_wei=extra_tip_wei)
 
     def block_gas_limit(self) -> int:
         """Return how much gas the newest block could hold."""
@@ -152,8 +138,10 @@ class Node:
                 self._web3.eth.call({"to": Web3.to_checksum_address(target), "data": HexStr("0x" + data.hex())})
             )
 
-    def refusal(self, target: str, data: bytes, *, sender: str) -> bytes | None:
-        """Return with which revert data a call would fail at the newest block, None if it would succeed."""
+    def refusal(
+        self, target: str, data: bytes, *, sender: str, value_wei: int = 0, block: int | None = None
+    ) -> bytes | None:
+        """Return with which revert data a call would fail, None if it would succeed; on a block, None = the newest."""
         with _faults():
             try:
                 self._web3.eth.call(
@@ -161,7 +149,9 @@ class Node:
                         "from": Web3.to_checksum_address(sender),
                         "to": Web3.to_checksum_address(target),
                         "data": HexStr("0x" + data.hex()),
-                    }
+                        "value": Wei(value_wei),
+                    },
+                    "latest" if block is None else block,
                 )
             except (ContractCustomError, ContractLogicError) as error:
                 return bytes.fromhex(str(error.data or "").removeprefix("0x"))
@@ -173,12 +163,11 @@ class Node:
             self._web3.eth.send_raw_transaction(raw)
         except Exception as error:  # whatever broke, the node may have taken it
             words = _words(error)
-            for phrase, outcome in _SAYS:
-                if phrase in words.lower():
-                    return Sent(outcome=outcome, words=words)
-            answered = isinstance(error, Web3Exception)
-            return Sent(outcome=SendOutcome.REFUSED if answered else SendOutcome.NO_ANSWER, words=words)
-        return Sent(outcome=SendOutcome.TAKEN)
+            if isinstance(error, Web3Exception):
+                return Sent(outcome=meaning(words), words=words)
+            busy = getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.TOO_MANY_REQUESTS
+            return Sent(outcome=Outcome.BUSY if busy else Outcome.NO_ANSWER, words=words)
+        return Sent(outcome=Outcome.TAKEN)
 
 
 @contextmanager
@@ -192,6 +181,9 @@ def _faults() -> Iterator[None]:
 
 def _words(error: Exception) -> str:
     """What a node said, or what kind of silence it was: a transport's message holds the URL."""
-    if isinstance(error, Web3Exception):
-        return " ".join(str(error).split())[:_LONGEST_WORDS]
-    return type(error).__name__
+    if not isinstance(error, Web3Exception):
+        return type(error).__name__
+    said = getattr(error, "rpc_response", None)
+    told = said.get("error") if isinstance(said, dict) else None
+    message = told.get("message") if isinstance(told, dict) else None  # Ganache adds its whole stack beside it
+    return " ".join(str(message or error).split())[:_LONGEST_WORDS]

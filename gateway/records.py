@@ -6,25 +6,75 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.calls import Call
+from contracts.identity import Fees
+from gateway.answers import Outcome
 from gateway.submission import State
+from gateway.transaction import read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One signed transaction that would do what a submission is to do.
+
+    Attributes:
+        hash: of the transaction, 0x-prefixed.
+        raw: the signed bytes.
+        sent_at_s: when a node was last handed it, or last seen to have it, Unix seconds; None = it is due.
+        sends: how often it was handed over.
+    """
+
+    hash: str
+    raw: bytes
+    sent_at_s: float | None
+    sends: int
+
+    @property
+    def fees(self) -> Fees:
+        """What it offers for gas."""
+        return read(self.raw).fees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One accepted transaction and what became of it."""
+    """One accepted transaction and what became of it: one effect under one nonce, under one hash or several.
+
+    Attributes:
+        id: hash of its first attempt.
+        sender: whose nonce it takes.
+        nonce: of the sender's account.
+        function: the called function's Solidity name, "" if it calls none.
+        state: where it stands.
+        attempts: oldest first; all are watched, the newest is sent.
+        said: what the node said at the last send, None before the first.
+        mined: hash of the attempt that a block holds.
+        block: that block's number.
+        succeeded: whether it was not reverted there.
+        gas: used there.
+        note: what else there is to say about it.
+    """
 
     id: str
     sender: str
     nonce: int
     function: str
-    raw: bytes
     state: State
-    sent_at_s: float | None
-    attempts: int
+    attempts: tuple[Attempt, ...]
+    said: Outcome | None
+    mined: str | None
     block: int | None
     succeeded: bool | None
     gas: int | None
     note: str | None
+
+    @property
+    def newest(self) -> Attempt:
+        """The attempt to send."""
+        return self.attempts[-1]
+
+    @property
+    def sends(self) -> int:
+        """How often a node was handed any of its attempts."""
+        return sum(one.sends for one in self.attempts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +94,7 @@ class Operation:
         note: why it was not done the last time it was tried.
         over: whether it can do nothing any more.
         carried: state of that submission.
+        mined: the transaction that carried it into a block.
     """
 
     number: int
@@ -58,6 +109,7 @@ class Operation:
     note: str | None
     over: bool
     carried: State | None
+    mined: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +123,12 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mined:
-    """A submission seen in a block."""
+    """A transaction seen in a block; `why` it was reverted, if it was."""
 
-    id: str
+    hash: str
     succeeded: bool
     gas: int
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,30 +7,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from contracts.calls import decode
+from gateway.answers import Outcome
+from gateway.encounters import rewind_encounters, tell_encounter
 from gateway.errors import Code, Refusal
+from gateway.fees import takes_the_place_of
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
-from gateway.records import Block, Mined, NewEvent, Operation, Submission
+from gateway.records import Attempt, Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
+from gateway.submissions import (
+    find_holder,
+    find_submission,
+    insert_attempt,
+    insert_submission,
+    mark_final,
+    mark_mined,
+    mark_reorganised,
+    mark_sending,
+    read_submissions,
+)
 from gateway.tables import (
+    ATTEMPTS,
     BLOCKS,
     CARRIED,
+    ENCOUNTERS,
     EVENTS,
     FREED,
     OPERATIONS,
     SALTS,
     SUBMISSIONS,
     TERMS,
-    VOTINGS,
     WAITING,
     Database,
 )
+from gateway.transaction import read
 from gateway.views import EventRow
 
 _KEPT_BLOCKS = 256
@@ -44,10 +61,11 @@ class Store:
         self._db = database
 
     def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
-        """Store a transaction; return its submission and whether it is new.
+        """Store a transaction; return its submission and whether anything is new.
 
-        The same bytes again return the record there is. Raises `Refusal` 409 if the account's nonce is held
-        by other bytes, and `StoreUnavailable` if nothing was written.
+        The same bytes again return the record there is. The same effect under the same nonce for a higher offer is a
+        further attempt at the same submission, while it is in no block. Raises `Refusal` 409 if the account's nonce is
+        held by anything else, and `StoreUnavailable` if nothing was written.
         """
         try:
             return self._accept(checked, now_s=now_s)
@@ -56,23 +74,20 @@ class Store:
             return self._accept(checked, now_s=now_s)
 
     def _accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
-        key = "0x" + checked.digest.hex()
         with self._db.write() as db:
-            found = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
-            if found is not None:
-                return _submission(found), False
-            holder = db.execute(
-                sa.select(SUBMISSIONS.c.id).where(
-                    SUBMISSIONS.c.sender == checked.sender,
-                    SUBMISSIONS.c.nonce == checked.nonce,
-                    SUBMISSIONS.c.state.not_in(FREED),
-                )
-            ).scalar()
-            if holder is not None:
-                raise Refusal(409, Code.NONCE_TAKEN, f"nonce {checked.nonce} of {checked.sender} is taken by {holder}")
-            _insert_submission(db, checked, now_s)
-            stored = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().one()
-            return _submission(stored), True
+            known = find_submission(db, checked.id)
+            if known is not None:
+                return known, False
+            holder = find_holder(db, checked.sender, checked.nonce)
+            if holder is None:
+                insert_submission(db, checked, now_s=now_s)
+            else:
+                _check_replacement(checked, holder)
+                insert_attempt(db, holder, transaction=checked.id, raw=checked.raw)
+            stored = find_submission(db, checked.id)
+            if stored is None:
+                raise AssertionError("a submission that was stored is gone")
+            return stored, True
 
     def accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
         """Store an operation; return it and whether it is new. The same bytes again return the record there is.
@@ -148,15 +163,14 @@ class Store:
 
         Returns false, and writes nothing, if another batch holds its nonce.
         """
-        key = "0x" + checked.digest.hex()
         try:
             with self._db.write() as db:
-                _insert_submission(db, checked, now_s)
+                insert_submission(db, checked, now_s=now_s)
                 for place, numbers in enumerate(carried):
                     db.execute(
                         sa.update(OPERATIONS)
                         .where(OPERATIONS.c.number.in_(numbers))
-                        .values(batch=key, place=place, note=None)
+                        .values(batch=checked.id, place=place, note=None)
                     )
         except sa.exc.IntegrityError:
             return False
@@ -182,21 +196,24 @@ class Store:
             ).first()
         return found is not None
 
+    def fill(self, checked: CheckedTransaction, *, now_s: float, note: str) -> bool:
+        """Store a transaction that only uses up a nonce; return false if another one holds it."""
+        try:
+            with self._db.write() as db:
+                insert_submission(db, checked, now_s=now_s, note=note)
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
     def submission(self, key: str) -> Submission | None:
-        """Return one submission by its transaction hash."""
+        """Return the submission that has a transaction of this hash among its attempts."""
         with self._db.read() as db:
-            row = db.execute(sa.select(SUBMISSIONS).where(SUBMISSIONS.c.id == key)).mappings().first()
-        return None if row is None else _submission(row)
+            return find_submission(db, key)
 
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
         with self._db.read() as db:
-            rows = db.execute(
-                sa.select(SUBMISSIONS)
-                .where(SUBMISSIONS.c.state.not_in(list(TERMINAL)))
-                .order_by(SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce)
-            ).mappings()
-            return [_submission(row) for row in rows]
+            return read_submissions(db, SUBMISSIONS.c.state.not_in(list(TERMINAL)))
 
     def free_nonce(self, account: str, *, at_least: int) -> int:
         """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""
@@ -218,31 +235,25 @@ class Store:
         return free
 
     def sending(self, submissions: Sequence[Submission], *, now_s: float) -> None:
-        """Write down, before the fact, that these are about to be handed to a node."""
+        """Write down, before the fact, that the newest attempts at these are about to be handed to a node."""
         if not submissions:
             return
         with self._db.write() as db:
-            for one in submissions:
-                state = one.state
-                if state is State.ACCEPTED:
-                    state = after(state, Happening.NONCE_REACHED)
-                db.execute(
-                    sa.update(SUBMISSIONS)
-                    .where(SUBMISSIONS.c.id == one.id, SUBMISSIONS.c.state == one.state)
-                    .values(
-                        state=after(state, Happening.SENDING),
-                        sent_at_s=now_s,
-                        attempts=SUBMISSIONS.c.attempts + 1,
-                    )
-                )
+            mark_sending(db, submissions, now_s=now_s)
+
+    def raise_offer(self, one: Submission, *, transaction: str, raw: bytes) -> Submission:
+        """Keep a further attempt at a submission, before it is sent; return the submission with it."""
+        with self._db.write() as db:
+            insert_attempt(db, one, transaction=transaction, raw=raw)
+        return replace(one, attempts=(*one.attempts, Attempt(hash=transaction, raw=raw, sent_at_s=None, sends=0)))
 
     def seen(self, submissions: Sequence[Submission], *, now_s: float) -> None:
         """Write down that the node still has these: they need not be sent again for a while."""
         if not submissions:
             return
         with self._db.write() as db:
-            keys = [one.id for one in submissions]
-            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id.in_(keys)).values(sent_at_s=now_s, note=None))
+            hashes = [one.newest.hash for one in submissions]
+            db.execute(sa.update(ATTEMPTS).where(ATTEMPTS.c.hash.in_(hashes)).values(sent_at_s=now_s))
 
     def happened(self, one: Submission, happening: Happening, *, note: str | None = None) -> None:
         """Move one submission along its table, unless it has moved since it was read."""
@@ -253,10 +264,10 @@ class Store:
                 .values(state=after(one.state, happening), note=note)
             )
 
-    def note(self, key: str, text: str | None) -> None:
-        """Keep what a node last said about a submission; None = nothing that matters any more."""
+    def answered(self, key: str, said: Outcome, note: str | None) -> None:
+        """Keep what a node said at the last send of a submission, and in which words if that matters."""
         with self._db.write() as db:
-            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(note=text))
+            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(said=said.value, note=note))
 
     def head(self) -> Block | None:
         """Return the last block consumed."""
@@ -294,8 +305,7 @@ class Store:
         Terms and salts prove themselves, by the encounter's id: a block that is forgotten takes none back.
         """
         with self._db.write() as db:
-            for one in mined:
-                _mine(db, one, block.number)
+            carried = {one.hash: mark_mined(db, one, block.number) for one in mined}
             for encounter, value in terms.items():
                 known = db.execute(sa.select(TERMS.c.encounter).where(TERMS.c.encounter == encounter)).first()
                 if known is None:
@@ -306,42 +316,30 @@ class Store:
                     db.execute(sa.insert(SALTS).values(encounter=encounter, learner=learner, neighbor=neighbor))
             for event in events:
                 _insert_event(db, event, block)
-                if event.name == "Skipped":
+                if event.name == "Skipped" and carried[event.transaction] is not None:
                     db.execute(
                         sa.update(OPERATIONS)
-                        .where(OPERATIONS.c.batch == event.transaction, OPERATIONS.c.place == event.place)
+                        .where(
+                            OPERATIONS.c.batch == carried[event.transaction],
+                            OPERATIONS.c.place == event.place,
+                        )
                         .values(batch=None, place=None, note=event.args["error"])
                     )
             db.execute(sa.insert(BLOCKS).values(number=block.number, hash=block.hash, time_s=block.time_s))
             db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= block.number - _KEPT_BLOCKS))
-            _finalise(db, final_block)
+            mark_final(db, final_block)
 
     def finalise(self, final_block: int) -> None:
         """Finalise what lies at or below `final_block`."""
         with self._db.write() as db:
-            _finalise(db, final_block)
+            mark_final(db, final_block)
 
     def rewind(self, last_good: int) -> None:
         """Forget every block above `last_good`: its events go, its submissions are broadcast again."""
         with self._db.write() as db:
-            dropped = db.execute(
-                sa.select(SUBMISSIONS).where(SUBMISSIONS.c.block > last_good, SUBMISSIONS.c.state == State.INCLUDED)
-            ).mappings()
-            for row in dropped.all():
-                db.execute(
-                    sa.update(SUBMISSIONS)
-                    .where(SUBMISSIONS.c.id == row["id"])
-                    .values(
-                        state=after(State.INCLUDED, Happening.REORGED),
-                        block=None,
-                        succeeded=None,
-                        gas=None,
-                        sent_at_s=None,
-                    )
-                )
+            mark_reorganised(db, last_good)
             db.execute(sa.delete(EVENTS).where(EVENTS.c.block > last_good))
-            db.execute(sa.delete(VOTINGS).where(VOTINGS.c.block > last_good))
-            db.execute(sa.update(VOTINGS).where(VOTINGS.c.closed_block > last_good).values(closed_block=None))
+            rewind_encounters(db, last_good)
             db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number > last_good))
 
     def terms(self, encounter: str) -> dict[str, Any] | None:
@@ -383,11 +381,31 @@ class Store:
         with self._db.read() as db:
             return list(
                 db.execute(
-                    sa.select(VOTINGS.c.encounter)
-                    .where(VOTINGS.c.closed_block.is_(None), VOTINGS.c.vote_by_s > at_s)
-                    .order_by(VOTINGS.c.block, VOTINGS.c.encounter)
+                    sa.select(ENCOUNTERS.c.encounter)
+                    .where(ENCOUNTERS.c.closed_block.is_(None), ENCOUNTERS.c.vote_by_s > at_s)
+                    .order_by(ENCOUNTERS.c.voting_block, ENCOUNTERS.c.encounter)
                 ).scalars()
             )
+
+    def to_look_at(self, *, at_s: int, limit: int) -> list[str]:
+        """Return the encounters under way at which the keeper is to look at chain time `at_s`, oldest first."""
+        with self._db.read() as db:
+            return list(
+                db.execute(
+                    sa.select(ENCOUNTERS.c.encounter)
+                    .where(ENCOUNTERS.c.closed_block.is_(None), ENCOUNTERS.c.look_at_s <= at_s)
+                    .order_by(ENCOUNTERS.c.block, ENCOUNTERS.c.encounter)
+                    .limit(limit)
+                ).scalars()
+            )
+
+    def look_again(self, times: dict[str, int]) -> None:
+        """Set from which chain time on the keeper is to look at encounters again."""
+        if not times:
+            return
+        with self._db.write() as db:
+            for encounter, at_s in times.items():
+                db.execute(sa.update(ENCOUNTERS).where(ENCOUNTERS.c.encounter == encounter).values(look_at_s=at_s))
 
     def counts(self) -> dict[str, int]:
         """Return how many submissions stand in each state."""
@@ -417,7 +435,10 @@ class Store:
 
 def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
     rows = db.execute(
-        sa.select(OPERATIONS, SUBMISSIONS.c.state).select_from(CARRIED).where(chosen).order_by(OPERATIONS.c.number)
+        sa.select(OPERATIONS, SUBMISSIONS.c.state, SUBMISSIONS.c.mined)
+        .select_from(CARRIED)
+        .where(chosen)
+        .order_by(OPERATIONS.c.number)
     ).mappings()
     return [
         Operation(
@@ -433,54 +454,21 @@ def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operatio
             note=row["note"],
             over=row["over"],
             carried=None if row["state"] is None else State(row["state"]),
+            mined=row["mined"],
         )
         for row in rows
     ]
 
 
-def _insert_submission(db: Connection, checked: CheckedTransaction, now_s: float) -> None:
-    db.execute(
-        sa.insert(SUBMISSIONS).values(
-            id="0x" + checked.digest.hex(),
-            sender=checked.sender,
-            nonce=checked.nonce,
-            function=checked.name,
-            raw=checked.raw,
-            state=State.ACCEPTED,
-            accepted_at_s=now_s,
-            attempts=0,
-        )
-    )
-
-
-def _mine(db: Connection, one: Mined, block: int) -> None:
-    row = db.execute(sa.select(SUBMISSIONS.c.state).where(SUBMISSIONS.c.id == one.id)).first()
-    if row is None or State(row.state) in TERMINAL:
-        return
-    db.execute(
-        sa.update(SUBMISSIONS)
-        .where(SUBMISSIONS.c.id == one.id)
-        .values(
-            state=after(State(row.state), Happening.MINED),
-            block=block,
-            succeeded=one.succeeded,
-            gas=one.gas,
-            note=None,
-        )
-    )
-
-
-def _finalise(db: Connection, final_block: int) -> None:
-    for succeeded, happening in ((True, Happening.FINALISED), (False, Happening.FINALISED_REVERTED)):
-        db.execute(
-            sa.update(SUBMISSIONS)
-            .where(
-                SUBMISSIONS.c.state == State.INCLUDED,
-                SUBMISSIONS.c.block <= final_block,
-                SUBMISSIONS.c.succeeded.is_(succeeded),
-            )
-            .values(state=after(State.INCLUDED, happening))
-        )
+def _check_replacement(checked: CheckedTransaction, holder: Submission) -> None:
+    """Refuse another transaction for a nonce, unless it can take the place of the one that has it."""
+    words = f"nonce {checked.nonce} of {checked.sender} is taken by {holder.id}"
+    new, old = read(checked.raw), read(holder.newest.raw)
+    if holder.state in (State.INCLUDED, *TERMINAL) or new.effect != old.effect:
+        raise Refusal(409, Code.NONCE_TAKEN, words)
+    if not takes_the_place_of(new.fees, old.fees):
+        words += ": to take its place, both tip and fee cap have to be higher by a tenth"
+        raise Refusal(409, Code.NONCE_TAKEN, words)
 
 
 def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
@@ -498,26 +486,5 @@ def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
             args=json.dumps(event.args),
         )
     )
-    if event.name == "VotingStarted":
-        db.execute(
-            sa.insert(VOTINGS).values(encounter=event.encounter, block=block.number, vote_by_s=event.args["vote_by"])
-        )
-    elif event.name == "Settled":
-        db.execute(sa.update(VOTINGS).where(VOTINGS.c.encounter == event.encounter).values(closed_block=block.number))
-
-
-def _submission(row: RowMapping) -> Submission:
-    return Submission(
-        id=row["id"],
-        sender=row["sender"],
-        nonce=row["nonce"],
-        function=row["function"],
-        raw=bytes(row["raw"]),
-        state=State(row["state"]),
-        sent_at_s=row["sent_at_s"],
-        attempts=row["attempts"],
-        block=row["block"],
-        succeeded=row["succeeded"],
-        gas=row["gas"],
-        note=row["note"],
-    )
+    if event.encounter is not None and event.name != "Skipped":
+        tell_encounter(db, event, block)

@@ -27,6 +27,7 @@ class State(StrEnum):
     REVERTED = "reverted"
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
+    """Given up: it waited for days for the nonces before it."""
 
 
 class Happening(StrEnum):
@@ -39,7 +40,7 @@ class Happening(StrEnum):
     FINALISED = "finalised"
     FINALISED_REVERTED = "finalised as reverted"
     NONCE_TAKEN = "nonce taken by another transaction"
-    TOO_LATE = "deadline passed before it was sent"
+    TOO_LATE = "given up before it was sent"
 
 
 TERMINAL: Final = frozenset({State.FINAL, State.REVERTED, State.SUPERSEDED, State.EXPIRED})
@@ -56,7 +57,6 @@ TRANSITIONS: Final = MappingProxyType(
             Happening.SENDING: State.BROADCAST,
             Happening.NONCE_TAKEN: State.SUPERSEDED,
             Happening.MINED: State.INCLUDED,
-            Happening.TOO_LATE: State.EXPIRED,
         },
         State.BROADCAST: {
             Happening.SENDING: State.BROADCAST,

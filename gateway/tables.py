@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,11 +26,12 @@ SUBMISSIONS = sa.Table(
     sa.Column("sender", sa.String(42), nullable=False),
     sa.Column("nonce", sa.BigInteger, nullable=False),
     sa.Column("function", sa.String(64), nullable=False),
-    sa.Column("raw", sa.LargeBinary, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("accepted_at_s", sa.Float, nullable=False),
-    sa.Column("sent_at_s", sa.Float),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # What the node said when it was handed over the last time, a `gateway.answers.Outcome`.
+    sa.Column("said", sa.String(20)),
+    # The attempt that a block holds, and that block.
+    sa.Column("mined", sa.String(66)),
     sa.Column("block", sa.BigInteger, index=True),
     sa.Column("succeeded", sa.Boolean),
     sa.Column("gas", sa.BigInteger),
@@ -43,6 +45,17 @@ SUBMISSIONS = sa.Table(
         sqlite_where=sa.text(_HOLDS_ITS_NONCE),
         postgresql_where=sa.text(_HOLDS_ITS_NONCE),
     ),
+)
+
+ATTEMPTS = sa.Table(
+    "attempts",
+    TABLES,
+    sa.Column("hash", sa.String(66), primary_key=True),
+    sa.Column("submission", sa.String(66), nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("raw", sa.LargeBinary, nullable=False),
+    sa.Column("sent_at_s", sa.Float),
+    sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
 )
 
 OPERATIONS = sa.Table(
@@ -96,13 +109,17 @@ SALTS = sa.Table(
     sa.Column("neighbor", sa.String(66), nullable=False),
 )
 
-VOTINGS = sa.Table(
-    "votings",
+ENCOUNTERS = sa.Table(
+    "encounters",
     TABLES,
     sa.Column("encounter", sa.String(66), primary_key=True),
-    sa.Column("block", sa.BigInteger, nullable=False),
-    sa.Column("vote_by_s", sa.BigInteger, nullable=False),
-    sa.Column("closed_block", sa.BigInteger),
+    # The block that first told of it, the one that began its voting, and the one that ended it.
+    sa.Column("block", sa.BigInteger, nullable=False, index=True),
+    sa.Column("voting_block", sa.BigInteger),
+    sa.Column("vote_by_s", sa.BigInteger),
+    sa.Column("closed_block", sa.BigInteger, index=True),
+    # Chain time from which the keeper is to look at it again.
+    sa.Column("look_at_s", sa.BigInteger, nullable=False, index=True),
 )
 
 BLOCKS = sa.Table(
@@ -111,6 +128,14 @@ BLOCKS = sa.Table(
     sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("hash", sa.String(66), nullable=False),
     sa.Column("time_s", sa.BigInteger, nullable=False),
+)
+
+LEASES = sa.Table(
+    "leases",
+    TABLES,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("holder", sa.String(120), nullable=False),
+    sa.Column("until_s", sa.Float, nullable=False),
 )
 
 CARRIED: Final = OPERATIONS.outerjoin(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id)
@@ -132,9 +157,22 @@ class Database:
     def __init__(self, url: str) -> None:
         """Open or create it. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
         self._engine = _connected(url)
+        self._check: Callable[[Connection], None] = lambda _: None
         with _faults():
             TABLES.create_all(self._engine)
-            _add_missing_columns(self._engine)
+            _bring_up_to_date(self._engine)
+
+    def fenced(self, check: Callable[[Connection], None]) -> Database:
+        """Return the same database, in which every write begins with a check that may raise."""
+        other = copy(self)
+        other._check = check
+        return other
+
+    def compact(self) -> None:
+        """Give back the log that SQLite writes ahead; PostgreSQL does so by itself."""
+        if self._engine.dialect.name == "sqlite":
+            with _faults(), self._engine.connect() as connection:
+                connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close all connections."""
@@ -144,6 +182,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """One transaction that writes; committed at the end unless something is raised."""
         with _faults(), self._engine.begin() as connection:
+            self._check(connection)
             yield connection
 
     @contextmanager
@@ -153,11 +192,27 @@ class Database:
             yield connection.execution_options(reads_only=True)
 
 
-def _add_missing_columns(engine: Engine) -> None:
-    """Bring a database up to date that an earlier version made."""
-    if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
-        with engine.begin() as db:
+def _bring_up_to_date(engine: Engine) -> None:
+    """Change what an earlier version made: nothing handed over is lost, and what the chain tells is read anew."""
+    if "raw" not in {column["name"] for column in sa.inspect(engine).get_columns("submissions")}:
+        return
+    with engine.begin() as db:
+        db.execute(
+            sa.text(
+                "INSERT INTO attempts (hash, submission, number, raw, sent_at_s, sends) "
+                "SELECT id, id, 1, raw, sent_at_s, attempts FROM submissions"
+            )
+        )
+        for column in ("raw", "sent_at_s", "attempts"):
+            db.execute(sa.text(f"ALTER TABLE submissions DROP COLUMN {column}"))
+        for column in ("said VARCHAR(20)", "mined VARCHAR(66)"):
+            db.execute(sa.text(f"ALTER TABLE submissions ADD COLUMN {column}"))
+        db.execute(sa.text("UPDATE submissions SET mined = id WHERE block IS NOT NULL"))
+        db.execute(sa.text("DROP TABLE votings"))
+        if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
             db.execute(sa.text("ALTER TABLE events ADD COLUMN place INTEGER NOT NULL DEFAULT 0"))
+        for table in (EVENTS, BLOCKS):
+            db.execute(sa.delete(table))
 
 
 @contextmanager

@@ -1,47 +1,74 @@
-"""What moves submissions: one step composes a batch, broadcasts what is due and consumes what the chain shows."""
+"""What moves submissions: one step composes a batch, broadcasts what is due, consumes what the chain shows and forgets
+what is old.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import threading
 from collections.abc import Callable
 
 from contracts.deploy import Deployment
 from contracts.identity import Identity
 from gateway.accounts import Accounts
-from gateway.broadcaster import broadcast
+from gateway.broadcaster import Broadcaster
 from gateway.cases import Cases
 from gateway.composer import Composer
 from gateway.confirmer import confirm
-from gateway.errors import ChainMismatch, NodeUnavailable, StoreUnavailable
+from gateway.errors import ChainMismatch, LeaseLost, NodeUnavailable, StoreUnavailable
+from gateway.lease import Lease
 from gateway.node import Node
+from gateway.reaper import KEEP_S, Reaper
 from gateway.store import Store
+from gateway.tables import Database
 
 _log = logging.getLogger(__name__)
+_LONGEST_PAUSE_S = 60.0
 
 
 class Worker:
-    """The composer, the broadcaster and the confirmer over one store and one node."""
+    """The composer, the broadcaster and the confirmer over one database and one node.
+
+    Of the workers on one database one at a time works, the one that holds the lease; the others do nothing.
+    """
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         node: Node,
         deployment: Deployment,
         *,
         operator: Identity,
         now_s: Callable[[], float],
         resend_after_s: float,
+        keep_s: float = KEEP_S,
         extra_tip_wei: int = 0,
+        lease: Lease | None = None,
     ) -> None:
-        """Bind to a deployment, with the account that pays for batches. Raises `ChainMismatch` for another chain."""
+        """Bind to a deployment. Raises `ChainMismatch` for another chain.
+
+        Args:
+            database: what is worked on.
+            node: where transactions go.
+            deployment: the contracts.
+            operator: the account that pays for batches.
+            now_s: wall clock, Unix seconds.
+            resend_after_s: seconds until a transaction that is in no block is looked after again.
+            keep_s: for how long it can be asked what became of something.
+            extra_tip_wei: what the operator pays per gas above what the node asks.
+            lease: default: one in this process's name.
+        """
         served, genesis = node.chain_id(), node.block_hash(0)
         if (served, genesis) != (deployment.chain_id, deployment.genesis_hash):
             raise ChainMismatch(
                 f"the node serves chain {served} with genesis {genesis}, the contracts are deployed on chain "
                 f"{deployment.chain_id} with genesis {deployment.genesis_hash}: check RPC URL and deployment"
             )
-        self._store = store
+        self._lease = lease or Lease(database)
+        fenced = database.fenced(self._lease.check)
+        self._store = store = Store(fenced)
         self._node = node
         self._deployment = deployment
         self._composer = Composer(
@@ -57,19 +84,24 @@ class Worker:
             operator=operator,
             extra_tip_wei=extra_tip_wei,
         )
+        self._broadcaster = Broadcaster(
+            store=store, node=node, operator=operator, resend_after_s=resend_after_s, extra_tip_wei=extra_tip_wei
+        )
+        self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
-        self._resend_after_s = resend_after_s
 
     def compose(self) -> int:
         """Put waiting operations into a batch; return how many calls it has."""
-        return self._composer.compose(now_s=self._now_s())
+        return self._composer.compose(now_s=self._now_s()) if self._lease.keep() else 0
 
     def broadcast(self) -> int:
         """Hand due transactions to the node; return how many."""
-        return broadcast(self._store, self._node, now_s=self._now_s(), resend_after_s=self._resend_after_s)
+        return self._broadcaster.broadcast(now_s=self._now_s()) if self._lease.keep() else 0
 
     def confirm(self) -> int:
         """Consume new blocks; return how many."""
+        if not self._lease.keep():
+            return 0
         deployment = self._deployment
         return confirm(
             self._store,
@@ -77,18 +109,47 @@ class Worker:
             domain=deployment.domain,
             token=deployment.token,
             first_block=deployment.block,
+            genesis=deployment.genesis_hash,
         )
 
-    def run(self, stop: threading.Event, *, interval_s: float) -> None:
-        """Step until `stop` is set; a step that has begun is finished.
+    def reap(self) -> int:
+        """Forget what nobody asks for any more; return how many rows."""
+        return self._reaper.reap(now_s=self._now_s()) if self._lease.keep() else 0
 
-        A fault of node or database is logged and the next step tries again: while one of composing, broadcasting and
-        confirming fails the others go on. Raises `ChainMismatch`: that does not mend itself.
+    def run(self, stop: threading.Event, *, interval_s: float, jitter: Callable[[], float] = random.random) -> None:
+        """Step until `stop` is set; a step that has begun is finished, and the lease given back.
+
+        A fault of node or database is logged and the next step tries again, after a while that grows while faults
+        last: while one of composing, broadcasting and confirming fails the others go on. Raises `ChainMismatch`: that
+        does not mend itself.
+
+        Args:
+            stop: ends it.
+            interval_s: seconds between steps while all is well.
+            jitter: random numbers from 0 to 1, so that gateways do not come back to a node all at once.
         """
+        failed = 0
         while not stop.is_set():
-            for part in (self.compose, self.broadcast, self.confirm):
-                try:
-                    part()
-                except (NodeUnavailable, StoreUnavailable) as error:
-                    _log.warning("%s: %s", part.__name__, error)
-            stop.wait(interval_s)
+            failed = 0 if self._step() else failed + 1
+            wait_s = interval_s if failed == 0 else pause_s(failed, interval_s=interval_s, chance=jitter())
+            stop.wait(wait_s)
+        with contextlib.suppress(StoreUnavailable):
+            self._lease.release()
+
+    def _step(self) -> bool:
+        well = True
+        for part in (self.compose, self.broadcast, self.confirm, self.reap):
+            try:
+                part()
+            except LeaseLost as error:
+                _log.info("%s: another gateway goes on: %s", part.__name__, error)
+            except (NodeUnavailable, StoreUnavailable) as error:
+                well = False
+                _log.warning("%s: %s", part.__name__, error)
+        return well
+
+
+def pause_s(failed: int, *, interval_s: float, chance: float) -> float:
+    """Return how long to wait after so many failed steps: twice as long each time, up to a minute, less up to half."""
+    longest_s = min(interval_s * 2.0 ** min(failed, 16), max(_LONGEST_PAUSE_S, interval_s))
+    return longest_s * (1 - chance / 2)

@@ -2,7 +2,8 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,11 @@ class Rig:
 def reverting(rig: Rig) -> bytes:
     """A transaction that the contract refuses: nothing is staked."""
     return rig.sign(ALICE, calls.encode_unbond(1, 0), nonce=0)
+
+
+@contextmanager
+def untried(rig: Rig) -> Iterator[None]:
+    """Let the node fall silent for a while: what is handed over meanwhile is taken without a trial."""
+    rig.provider.down = True
+    yield
+    rig.provider.down = False

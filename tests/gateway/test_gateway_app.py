@@ -162,7 +162,7 @@ def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
     def _full(connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
 
-    raws = [rig.sign(BOB, calls.encode_sell(n, n), nonce=n, to=rig.deployment.token) for n in range(400)]
+    raws = [rig.buy(BOB, nonce=n) for n in range(400)]
     stored = 1
     for raw in raws:
         response = rig.post(raw)

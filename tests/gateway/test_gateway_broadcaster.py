@@ -1,7 +1,7 @@
 """What is sent, when, how often; and what happens when the answer does not come."""
 
 from eth_account import Account
-from gateway_rig import ALICE, BOB, RESEND_AFTER_S, Rig
+from gateway_rig import ALICE, BOB, RESEND_AFTER_S, Rig, untried
 
 from contracts import calls
 from gateway.broadcaster import TAKEN_NOTE
@@ -17,7 +17,7 @@ def test_nonces_wait_for_the_one_before_them(rig: Rig) -> None:
     first = rig.accepted(rig.buy(ALICE, nonce=0))
     other = rig.accepted(rig.buy(BOB, nonce=0))
     assert rig.worker.broadcast() == 4
-    sent = [rig.store.submission(key).raw for key in (first, later[1], later[0])]
+    sent = [rig.store.submission(key).newest.raw for key in (first, later[1], later[0])]
     assert [one for one in rig.provider.sends if one in {"0x" + raw.hex() for raw in sent}] == [
         "0x" + raw.hex() for raw in sent
     ]
@@ -39,7 +39,7 @@ def test_what_the_node_forgot_is_sent_again_after_a_while(rig: Rig) -> None:
     rig.mine()
     rig.worker.confirm()
     found = rig.store.submission(key)
-    assert (found.state, found.attempts, found.note, rig.nonce(ALICE)) == (State.FINAL, 2, None, 1)
+    assert (found.state, found.sends, found.note, rig.nonce(ALICE)) == (State.FINAL, 2, None, 1)
 
 
 def test_what_the_node_has_is_not_sent_again(rig: Rig) -> None:
@@ -48,7 +48,7 @@ def test_what_the_node_has_is_not_sent_again(rig: Rig) -> None:
     for _ in range(3):
         rig.now_s += RESEND_AFTER_S
         assert rig.worker.broadcast() == 0
-    assert (len(rig.provider.sends), rig.store.submission(key).attempts) == (1, 1)
+    assert (len(rig.provider.sends), rig.store.submission(key).sends) == (1, 1)
 
 
 def test_a_lost_reply_causes_no_second_execution(rig: Rig) -> None:
@@ -73,7 +73,7 @@ def test_an_attempt_is_on_disk_before_it_is_sent(rig: Rig) -> None:
     seen = []
     rig.provider.before_send = lambda: seen.append(rig.store.submission(key))
     rig.worker.broadcast()
-    assert [(one.state, one.attempts) for one in seen] == [(State.BROADCAST, 1)]
+    assert [(one.state, one.sends) for one in seen] == [(State.BROADCAST, 1)]
 
 
 def test_a_node_that_falls_silent_gets_the_rest_later(rig: Rig) -> None:
@@ -97,7 +97,8 @@ def test_a_node_that_falls_silent_gets_the_rest_later(rig: Rig) -> None:
 
 def test_what_a_node_says_no_to_is_kept_and_noted(rig: Rig) -> None:
     key = rig.accepted(rig.buy(ALICE, wei=9 * 10**18))
-    poor = rig.accepted(rig.sign(POOR, STAKE_ONE, nonce=0))
+    with untried(rig):
+        poor = rig.accepted(rig.sign(POOR, STAKE_ONE, nonce=0))
     rig.worker.broadcast()
     assert "insufficient funds" in rig.store.submission(poor).note
     assert rig.state(poor) is State.BROADCAST

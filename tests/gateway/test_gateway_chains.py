@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_rig import ALICE, BOB, RESEND_AFTER_S, STAKE, Rig, reverting
+from gateway_rig import ALICE, BOB, RESEND_AFTER_S, STAKE, Rig, reverting, untried
 
 from contracts.chain import PROFILES
 from contracts.localchain import open_chain
@@ -49,7 +49,8 @@ def test_pending_nonces_are_our_own_count(each: Rig) -> None:
 
 
 def test_a_revert_is_told(each: Rig) -> None:
-    key = each.accepted(reverting(each))
+    with untried(each):
+        key = each.accepted(reverting(each))
     each.step()
     assert each.state(key) is State.REVERTED
 

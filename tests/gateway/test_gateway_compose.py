@@ -143,7 +143,7 @@ def test_killed_at_any_point_it_executes_exactly_once(
             gateway.worker.confirm()
         if gateway.store.submission(held.id).state is not State.FINAL:  # written down, but never sent
             assert point == "written"
-            gateway.worker._resend_after_s = 0.0
+            gateway.worker._broadcaster._resend_after_s = 0.0
             gateway.worker.broadcast()
             chain.mine(chain.time_s + 1)
             gateway.worker.confirm()
@@ -171,7 +171,7 @@ def test_killed_at_any_point_an_operation_is_done_exactly_once(
     domain = deployment.domain
     data = calls.encode(act(who, domain, ActionKind.REGISTER, nonce=1))
     with open_gateway(killed(anvil, tmp_path, "call", data, point)) as gateway:
-        gateway.worker._resend_after_s = 0.0
+        gateway.worker._broadcaster._resend_after_s = 0.0
         for _ in range(3):
             gateway.worker.compose()
             gateway.worker.broadcast()
@@ -181,7 +181,7 @@ def test_killed_at_any_point_an_operation_is_done_exactly_once(
         assert held is not None
         assert held.carried is State.FINAL
         registered = [one for one in gateway.store.latest("ValidatorRegistered") if one.account == who.address]
-        assert [one.transaction for one in registered] == [held.batch]
+        assert [one.transaction for one in registered] == [held.mined]
         assert gateway.store.latest("Skipped") == []
         assert chain.web3.eth.get_transaction_count(gateway.operator.address) == 1
     assert reader(chain.web3, deployment).account(who.address).seat

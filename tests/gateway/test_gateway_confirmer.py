@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, reverting
+from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, reverting, untried
 
 from contracts import calls
 from gateway.errors import ChainMismatch, NodeUnavailable
@@ -36,7 +36,8 @@ def test_mined_is_included_and_final_comes_later(deep: Rig) -> None:
 
 
 def test_a_reverted_transaction_ends_as_reverted(deep: Rig) -> None:
-    key = deep.accepted(reverting(deep))
+    with untried(deep):
+        key = deep.accepted(reverting(deep))
     deep.step()
     assert deep.state(key) is State.INCLUDED  # not before it is final
     for _ in range(3):
@@ -145,7 +146,7 @@ def test_another_chain_is_refused_at_the_start(rig: Rig) -> None:
     for changes in ({"chain_id": 5}, {"genesis_hash": "0x" + "00" * 32}):
         wrong = replace(rig.deployment, **changes)
         with pytest.raises(ChainMismatch, match="check RPC URL"):
-            Worker(rig.store, rig.node, wrong, operator=OPERATOR, now_s=lambda: 0.0, resend_after_s=1)
+            Worker(rig.database, rig.node, wrong, operator=OPERATOR, now_s=lambda: 0.0, resend_after_s=1)
 
 
 def test_a_receipt_of_another_branch_is_not_taken(deep: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

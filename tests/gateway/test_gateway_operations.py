@@ -18,6 +18,7 @@ from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import ActionKind
 from contracts.terms import Domain, Terms
 from gateway.composer import MAX_CALLS
+from gateway.store import Store
 from gateway.submission import State
 
 VALIDATORS = PERSONS[2:]
@@ -479,15 +480,15 @@ def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
     assert [one["place"] for one in rows] == [*range(MAX_CALLS), *range(3)]
 
 
-def test_another_worker_on_the_same_database_does_no_harm(field: Rig) -> None:
+def test_another_worker_on_the_same_database_does_no_harm(field: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     key = taken(field, opening(signed_terms(field), domain(field), ALICE, BOB))
-    begin = field.store.begin_batch
+    begin = Store.begin_batch
 
-    def late(checked: Any, carried: Any, *, now_s: float) -> bool:
-        assert begin(checked, carried, now_s=now_s)  # the other one was faster, with the same nonce
-        return begin(replace(checked, digest=bytes(32)), carried, now_s=now_s)
+    def late(store: Store, checked: Any, carried: Any, *, now_s: float) -> bool:
+        assert begin(store, checked, carried, now_s=now_s)  # the other one was faster, with the same nonce
+        return begin(store, replace(checked, digest=bytes(32)), carried, now_s=now_s)
 
-    field.store.begin_batch = late  # type: ignore[method-assign]
+    monkeypatch.setattr(Store, "begin_batch", late)
     assert field.worker.compose() == 0
     field.step()
     assert operation(field, key)["state"] == "final"
@@ -510,7 +511,7 @@ def test_the_report_of_the_side_that_pays_is_what_goes_to_the_chain(field: Rig) 
         vote(field, agreed, who, valid=True)
     field.worker.compose()
     (batch,) = [one for one in field.store.unsettled() if one.function == "batch"]
-    sent = calls.decode(_input(batch.raw))
+    sent = calls.decode(_input(batch.newest.raw))
     assert isinstance(sent, calls.Batch)
     settled = calls.decode(sent.calls[0])
     assert isinstance(settled, calls.Settle)

@@ -13,7 +13,8 @@ from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import ActionKind, VoteReason
 from gateway.config import Limits
 from gateway.errors import Code, Refusal
-from gateway.policy import MAX_RAW_BYTES, CheckedTransaction, check
+from gateway.policy import CheckedTransaction, check
+from gateway.transaction import MAX_RAW_BYTES
 
 TOKEN, ESCROW, OTHER = (Account.from_key(bytes([n]) * 32).address for n in (11, 12, 13))
 LIMITS = Limits()

@@ -61,8 +61,8 @@ def test_the_database_itself_lets_no_two_hold_a_nonce(store: Store) -> None:
     store.accept(checked(), now_s=0)
     with pytest.raises(sa.exc.IntegrityError), store._db.write() as db:
         db.exec_driver_sql(
-            "INSERT INTO submissions (id, sender, nonce, function, raw, state, accepted_at_s) "
-            "SELECT '0xother', sender, nonce, function, raw, state, 0 FROM submissions"
+            "INSERT INTO submissions (id, sender, nonce, function, state, accepted_at_s) "
+            "SELECT '0xother', sender, nonce, function, state, 0 FROM submissions"
         )
 
 

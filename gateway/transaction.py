@@ -1,0 +1,158 @@
+"""A signed EIP-1559 transaction, read strictly: bytes from anywhere in, values or a `Refusal` out. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import rlp  # type: ignore[import-untyped]
+from eth_hash.auto import keccak
+from eth_keys.datatypes import Signature
+from eth_keys.exceptions import BadSignature
+
+from contracts.identity import Fees
+from gateway.errors import Code, Refusal
+
+MAX_RAW_BYTES: Final = 8192
+"""No call of ours is longer than 1 KiB."""
+
+_DYNAMIC_FEE_TYPE: Final = 2
+_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_MAX_NONCE: Final = 2**63 - 1
+"""What the database holds; EIP-2681 allows twice that, and no account gets there."""
+
+_FIELDS: Final = (
+    ("chainId", 32),
+    ("nonce", 8),
+    ("maxPriorityFeePerGas", 32),
+    ("maxFeePerGas", 32),
+    ("gas", 8),
+    ("to", 20),
+    ("value", 32),
+    ("data", MAX_RAW_BYTES),
+    ("accessList", 0),
+    ("yParity", 1),
+    ("r", 32),
+    ("s", 32),
+)
+"""Members of a signed EIP-1559 transaction in order, with their greatest length in bytes."""
+
+_PLAIN: Final = frozenset({"to", "data", "accessList"})
+_ACCESS_LIST: Final = 8
+_SIGNATURE_FIELDS: Final = 3
+_GAS_OF_A_TRANSACTION: Final = 21_000
+_FLOOR_GAS_OF_A_TOKEN: Final = 10
+"""The floor is the higher one: a token was 4 gas before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """The members of a well-formed signed EIP-1559 transaction, amounts in wei."""
+
+    chain_id: int
+    nonce: int
+    tip_wei: int
+    fee_cap_wei: int
+    gas: int
+    to: bytes
+    value_wei: int
+    data: bytes
+    y_parity: int
+    r: int
+    s: int
+    unsigned: list[bytes | list[bytes]]
+
+    @property
+    def fees(self) -> Fees:
+        """What it offers, in wei per gas."""
+        return Fees(tip_wei=self.tip_wei, max_fee_wei=self.fee_cap_wei)
+
+    @property
+    def effect(self) -> tuple[bytes, int, bytes]:
+        """What it does, whatever it costs: target, value in wei, calldata."""
+        return self.to, self.value_wei, self.data
+
+    @property
+    def least_gas(self) -> int:
+        """What it has to pay for at the least, by the floor of EIP-7623 (Prague); older rules ask less."""
+        zeros = self.data.count(0)
+        tokens = zeros + 4 * (len(self.data) - zeros)
+        return _GAS_OF_A_TRANSACTION + _FLOOR_GAS_OF_A_TOKEN * tokens
+
+    @property
+    def signed_hash(self) -> bytes:
+        """What the signature signs."""
+        return keccak(bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(self.unsigned))
+
+
+def read(raw: bytes) -> Transaction:
+    """Read signed bytes. Raises `Refusal` 400 unless they are the one encoding of a transaction."""
+    if not 1 <= len(raw) <= MAX_RAW_BYTES:
+        raise malformed(f"a raw transaction has 1 to {MAX_RAW_BYTES} bytes, got {len(raw)}")
+    if raw[0] != _DYNAMIC_FEE_TYPE:
+        raise malformed(f"only EIP-1559 transactions (first byte 0x02) are taken, got 0x{raw[0]:02x}")
+    try:
+        members = rlp.decode(raw[1:])
+    except (rlp.DecodingError, RecursionError) as error:  # the decoder calls itself for every list in a list
+        raise malformed(f"not RLP: {str(error) or 'lists nested too deeply'}") from error
+    if not isinstance(members, list) or len(members) != len(_FIELDS):
+        shape = f"a list of {len(members)}" if isinstance(members, list) else "a string"
+        raise malformed(f"a signed EIP-1559 transaction is a list of {len(_FIELDS)} members, got {shape}")
+    for (name, length), member in zip(_FIELDS, members, strict=True):
+        _check_member(name, length, member)
+    if bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(members) != raw:
+        raise malformed("the bytes are not the canonical encoding of their content")
+    number = {
+        name: int.from_bytes(member) for (name, _), member in zip(_FIELDS, members, strict=True) if name not in _PLAIN
+    }
+    if number["nonce"] > _MAX_NONCE:
+        raise malformed(f"nonce {number['nonce']} is above {_MAX_NONCE}")
+    if number["yParity"] not in (0, 1):
+        raise malformed(f"yParity must be 0 or 1, got {number['yParity']}")
+    if number["maxPriorityFeePerGas"] > number["maxFeePerGas"]:
+        raise malformed("maxPriorityFeePerGas is above maxFeePerGas: no node takes it")
+    return Transaction(
+        chain_id=number["chainId"],
+        nonce=number["nonce"],
+        tip_wei=number["maxPriorityFeePerGas"],
+        fee_cap_wei=number["maxFeePerGas"],
+        gas=number["gas"],
+        to=members[5],
+        value_wei=number["value"],
+        data=members[7],
+        y_parity=number["yParity"],
+        r=number["r"],
+        s=number["s"],
+        unsigned=members[:-_SIGNATURE_FIELDS],
+    )
+
+
+def _check_member(name: str, length: int, member: object) -> None:
+    if name == "accessList":
+        if member != []:
+            raise malformed("accessList must be empty: no call of ours gains by one")
+        return
+    if not isinstance(member, bytes):
+        raise malformed(f"{name} must be a string of bytes, got a list")
+    if name == "to" and len(member) not in (0, length):
+        raise malformed(f"to must have 0 or {length} bytes, got {len(member)}")
+    if len(member) > length:
+        raise malformed(f"{name} has at most {length} bytes, got {len(member)}")
+    if name not in _PLAIN and member[:1] == b"\0":
+        raise malformed(f"{name} starts with a zero byte")
+
+
+def sender(found: Transaction) -> str:
+    """Return the checksum address that signed it. Raises `Refusal` 400."""
+    if not 0 < found.r < _ORDER or not 0 < found.s <= _ORDER // 2:
+        raise Refusal(400, Code.BAD_SIGNATURE, "r or s is out of range; s must be in the lower half (EIP-2)")
+    try:
+        signature = Signature(vrs=(found.y_parity, found.r, found.s))
+        return str(signature.recover_public_key_from_msg_hash(found.signed_hash).to_checksum_address())
+    except BadSignature as error:
+        raise Refusal(400, Code.BAD_SIGNATURE, "no account can be recovered from the signature") from error
+
+
+def malformed(why: str) -> Refusal:
+    """The refusal of bytes that are no transaction."""
+    return Refusal(400, Code.MALFORMED_TRANSACTION, why)

@@ -63,6 +63,7 @@ class Store:
                 return _submission(found), False
             holder = db.execute(
                 sa.select(SUBMISSIONS.c.id).where(
+                    SUBMISSIONS.c.id != key,  # PostgreSQL: the same bytes, stored since we looked
                     SUBMISSIONS.c.sender == checked.sender,
                     SUBMISSIONS.c.nonce == checked.nonce,
                     SUBMISSIONS.c.state.not_in(FREED),
@@ -93,6 +94,7 @@ class Store:
             if checked.encounter is not None and checked.account is not None:
                 other = db.execute(
                     sa.select(OPERATIONS.c.id).where(
+                        OPERATIONS.c.id != checked.id,  # as in `_accept`
                         OPERATIONS.c.encounter == checked.encounter,
                         OPERATIONS.c.account == checked.account,
                         OPERATIONS.c.function == checked.name,

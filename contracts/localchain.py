@@ -238,7 +238,7 @@ def _anvil_command(chain_id: int, genesis_time_s: int) -> list[str]:
         "--no-mining",
         "--order=fees",
         "--hardfork=cancun",
-        "--prune-history",
+        "--prune-history=256",  # as many states can be asked for; none goes to disk
         "--port={port}",
     ]
 

@@ -81,6 +81,8 @@ class Store:
             holder = find_holder(db, checked.sender, checked.nonce)
             if holder is None:
                 insert_submission(db, checked, now_s=now_s)
+            elif any(one.hash == checked.id for one in holder.attempts):
+                return holder, False  # PostgreSQL: the same bytes, stored since we looked
             else:
                 _check_replacement(checked, holder)
                 insert_attempt(db, holder, transaction=checked.id, raw=checked.raw)
@@ -108,6 +110,7 @@ class Store:
             if checked.encounter is not None and checked.account is not None:
                 other = db.execute(
                     sa.select(OPERATIONS.c.id).where(
+                        OPERATIONS.c.id != checked.id,  # as in `_accept`
                         OPERATIONS.c.encounter == checked.encounter,
                         OPERATIONS.c.account == checked.account,
                         OPERATIONS.c.function == checked.name,

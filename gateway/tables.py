@@ -17,6 +17,13 @@ FREED: Final = (State.SUPERSEDED, State.EXPIRED)
 """States in which a submission's nonce may be used by another one."""
 _HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in FREED)})"
 
+_POSTGRESQL: Final = {"connect_timeout": "5", "options": "-c synchronous_commit=on -c lock_timeout=10s"}
+"""How we connect unless the URL says otherwise."""
+_MAKING_TABLES: Final = 0x69444D4C
+"""Number of the lock under which tables are made: two gateways may start at once on an empty database."""
+_NO_RIGHT: Final = "42501"
+"""PostgreSQL's code for a role that may not do this."""
+
 TABLES = sa.MetaData()
 
 SUBMISSIONS = sa.Table(
@@ -74,6 +81,8 @@ OPERATIONS = sa.Table(
     sa.Column("note", sa.Text),
     # It can do nothing any more.
     sa.Column("over", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    # One word of an account about an encounter; without an encounter or an account as many as come.
+    sa.Index("one_word_of_an_account", "encounter", "account", "function", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -151,16 +160,19 @@ WAITING: Final = sa.and_(
 class Database:
     """A database that several stores share. Safe to share between threads and, by URL, between processes.
 
-    What is written in one `write` is on disk when it ends, or not at all (SQLite: WAL, synchronous=FULL).
+    What is written in one `write` is on disk when it ends, or not at all (SQLite: WAL, synchronous=FULL; PostgreSQL:
+    synchronous_commit). When a server comes back, so does this: a connection is tried before it is used.
     """
 
     def __init__(self, url: str) -> None:
         """Open or create it. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
         self._engine = _connected(url)
         self._check: Callable[[Connection], None] = lambda _: None
-        with _faults():
-            TABLES.create_all(self._engine)
-            _bring_up_to_date(self._engine)
+        with self.write() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite lets one write at a time as it is
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
+            TABLES.create_all(connection)
+            _bring_up_to_date(connection)
 
     def fenced(self, check: Callable[[Connection], None]) -> Database:
         """Return the same database, in which every write begins with a check that may raise."""
@@ -192,44 +204,53 @@ class Database:
             yield connection.execution_options(reads_only=True)
 
 
-def _bring_up_to_date(engine: Engine) -> None:
+def _bring_up_to_date(db: Connection) -> None:
     """Change what an earlier version made: nothing handed over is lost, and what the chain tells is read anew."""
-    if "raw" not in {column["name"] for column in sa.inspect(engine).get_columns("submissions")}:
+    for index in OPERATIONS.indexes:
+        index.create(db, checkfirst=True)
+    if "raw" not in _columns(db, "submissions"):
         return
-    with engine.begin() as db:
-        db.execute(
-            sa.text(
-                "INSERT INTO attempts (hash, submission, number, raw, sent_at_s, sends) "
-                "SELECT id, id, 1, raw, sent_at_s, attempts FROM submissions"
-            )
+    db.execute(
+        sa.text(
+            "INSERT INTO attempts (hash, submission, number, raw, sent_at_s, sends) "
+            "SELECT id, id, 1, raw, sent_at_s, attempts FROM submissions"
         )
-        for column in ("raw", "sent_at_s", "attempts"):
-            db.execute(sa.text(f"ALTER TABLE submissions DROP COLUMN {column}"))
-        for column in ("said VARCHAR(20)", "mined VARCHAR(66)"):
-            db.execute(sa.text(f"ALTER TABLE submissions ADD COLUMN {column}"))
-        db.execute(sa.text("UPDATE submissions SET mined = id WHERE block IS NOT NULL"))
-        db.execute(sa.text("DROP TABLE votings"))
-        if "place" not in {column["name"] for column in sa.inspect(engine).get_columns("events")}:
-            db.execute(sa.text("ALTER TABLE events ADD COLUMN place INTEGER NOT NULL DEFAULT 0"))
-        for table in (EVENTS, BLOCKS):
-            db.execute(sa.delete(table))
+    )
+    for column in ("raw", "sent_at_s", "attempts"):
+        db.execute(sa.text(f"ALTER TABLE submissions DROP COLUMN {column}"))
+    for column in ("said VARCHAR(20)", "mined VARCHAR(66)"):
+        db.execute(sa.text(f"ALTER TABLE submissions ADD COLUMN {column}"))
+    db.execute(sa.text("UPDATE submissions SET mined = id WHERE block IS NOT NULL"))
+    db.execute(sa.text("DROP TABLE votings"))
+    if "place" not in _columns(db, "events"):
+        db.execute(sa.text("ALTER TABLE events ADD COLUMN place INTEGER NOT NULL DEFAULT 0"))
+    for table in (EVENTS, BLOCKS):
+        db.execute(sa.delete(table))
+
+
+def _columns(db: Connection, table: str) -> set[str]:
+    return {column["name"] for column in sa.inspect(db).get_columns(table)}
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError):
-        raise  # our own fault, not the database's
     except sa.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database did not answer or did not take a write: {error.orig}") from error
+        ours = (sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError)
+        if isinstance(error, ours) and getattr(error.orig, "sqlstate", None) != _NO_RIGHT:
+            raise  # our own fault, not the database's
+        words = " ".join(str(error.orig).split())
+        raise StoreUnavailable(f"the database did not answer or did not take a write: {words}") from error
     except sa.exc.TimeoutError as error:
         raise StoreUnavailable("the database is busy: no connection became free") from error
 
 
 def _connected(url: str) -> Engine:
     try:
-        engine = sa.create_engine(url)
+        place = sa.make_url(url)
+        ours = _POSTGRESQL if place.get_backend_name() == "postgresql" else {}
+        engine = sa.create_engine(place.set(query=ours | place.query), pool_pre_ping=bool(ours))
     except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError
         raise ConfigError(f"database_url: no driver for this kind of database: {error}") from error
     if engine.dialect.name == "sqlite":

@@ -1,9 +1,11 @@
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from gateway_rig import Rig
+from postgresql_server import MISSING, PostgresqlServer, open_postgresql, programs
 
 from contracts.chain import PROFILES, ChainProfile, Finality
 from contracts.deploy import Deployment
@@ -16,23 +18,46 @@ def deployed_chain() -> Iterator[tuple[LocalChain, Deployment]]:
         yield chain, Rig.deployed(chain)
 
 
-def _rig(deployed: tuple[LocalChain, Deployment], folder: Path, profile: ChainProfile) -> Iterator[Rig]:
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A server of this process: tests stop it, which another process would notice."""
+    found = programs()
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    with open_postgresql(found) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: SQLite, unless `on_both_databases` asks for PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: PostgresqlServer = request.getfixturevalue("postgresql")
+        return server.new_database()
+    return f"sqlite:///{tmp_path / 'gateway.sqlite'}"
+
+
+def _rig(
+    deployed: tuple[LocalChain, Deployment], folder: Path, profile: ChainProfile, database_url: str
+) -> Iterator[Rig]:
     chain, deployment = deployed
     snapshot = chain.request("evm_snapshot")
-    rig = Rig(chain=chain, deployment=deployment, folder=folder, profile=profile)
+    rig = Rig(chain=chain, deployment=deployment, folder=folder, profile=profile, database_url=database_url)
     yield rig
     rig.database.close()
     assert chain.request("evm_revert", [snapshot])
 
 
 @pytest.fixture
-def rig(deployed_chain: tuple[LocalChain, Deployment], tmp_path: Path) -> Iterator[Rig]:
+def rig(deployed_chain: tuple[LocalChain, Deployment], tmp_path: Path, database_url: str) -> Iterator[Rig]:
     """On a chain where everything mined is final at once."""
-    yield from _rig(deployed_chain, tmp_path, PROFILES["embedded"])
+    yield from _rig(deployed_chain, tmp_path, PROFILES["embedded"], database_url)
 
 
 @pytest.fixture
-def deep(deployed_chain: tuple[LocalChain, Deployment], tmp_path: Path) -> Iterator[Rig]:
+def deep(deployed_chain: tuple[LocalChain, Deployment], tmp_path: Path, database_url: str) -> Iterator[Rig]:
     """On a chain that may reorganise: final means three blocks deep."""
     profile = replace(PROFILES["embedded"], finality=Finality.DEPTH, finality_depth_blocks=3)
-    yield from _rig(deployed_chain, tmp_path, profile)
+    yield from _rig(deployed_chain, tmp_path, profile, database_url)

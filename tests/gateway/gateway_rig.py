@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from flask.testing import FlaskClient
@@ -21,11 +22,10 @@ from contracts.deploy import Deployment, deploy_local, reader
 from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
-from gateway.compose import assemble
+from gateway.compose import assemble, open_database
 from gateway.config import GatewayConfig, Limits
 from gateway.node import Node
 from gateway.submission import State
-from gateway.tables import Database
 
 TOKEN = 10**18
 STAKE = 100 * TOKEN
@@ -36,6 +36,9 @@ RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
 OPERATOR = Identity(hashlib.sha256(b"gateway operator").digest())
+on_both_databases = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
 
 
 def sign(who: LocalAccount, data: bytes, *, to: str, nonce: int, **changes: Any) -> bytes:
@@ -92,6 +95,7 @@ class Rig:
     profile: ChainProfile
     limits: Limits = field(default_factory=Limits)
     now_s: float = 1_000.0
+    database_url: str | None = None
 
     def __post_init__(self) -> None:
         self.provider = FlakyProvider(self.chain.web3.provider)
@@ -105,9 +109,16 @@ class Rig:
         return deployment
 
     def start(self) -> None:
-        self.database = Database(f"sqlite:///{self.folder / 'gateway.sqlite'}")
+        config = GatewayConfig(
+            chain=self.profile.name,
+            data=self.folder,
+            database_url=self.database_url,
+            resend_after_s=RESEND_AFTER_S,
+            limits=self.limits,
+        )
+        self.database = open_database(config)
         self.gateway = assemble(
-            GatewayConfig(chain=self.profile.name, data=self.folder, resend_after_s=RESEND_AFTER_S, limits=self.limits),
+            config,
             node=self.node,
             deployment=self.deployment,
             database=self.database,

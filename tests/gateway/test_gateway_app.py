@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from gateway_rig import ALICE, BOB, STAKE, Rig
+from gateway_rig import ALICE, BOB, STAKE, Rig, on_both_databases
 
 from contracts import calls
 from contracts.settlement import DEFAULT_PARAMETERS
@@ -16,6 +16,7 @@ def code(response) -> str:
     return response.json["error"]["code"]
 
 
+@on_both_databases
 def test_a_stake_flow_becomes_final(rig: Rig) -> None:
     keys = rig.join(ALICE, validator=True)
     assert [rig.state(key) for key in keys] == [State.ACCEPTED] * 4
@@ -34,6 +35,7 @@ def test_a_stake_flow_becomes_final(rig: Rig) -> None:
     ]
 
 
+@on_both_databases
 def test_the_same_bytes_again_are_the_same_record(rig: Rig) -> None:
     raw = rig.buy(ALICE)
     first, second = rig.post(raw), rig.post(raw)
@@ -44,6 +46,7 @@ def test_the_same_bytes_again_are_the_same_record(rig: Rig) -> None:
     assert rig.nonce(ALICE) == 1
 
 
+@on_both_databases
 def test_twenty_threads_at_once_make_one_record(rig: Rig) -> None:
     raw, clients = rig.buy(ALICE), [rig.client.application.test_client() for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -53,6 +56,7 @@ def test_twenty_threads_at_once_make_one_record(rig: Rig) -> None:
     assert sum(rig.store.counts().values()) == 1
 
 
+@on_both_databases
 def test_twenty_threads_with_other_bytes_share_no_nonce(rig: Rig) -> None:
     raws = [rig.buy(ALICE, wei=n + 1) for n in range(20)]
     clients = [rig.client.application.test_client() for _ in raws]
@@ -71,6 +75,7 @@ def test_other_bytes_with_a_final_nonce_are_told_who_has_it(rig: Rig) -> None:
     assert key in refused.json["error"]["message"]
 
 
+@on_both_databases
 def test_the_next_nonce_fills_a_gap_first(rig: Rig) -> None:
     rig.accepted(rig.buy(ALICE, nonce=0))
     rig.accepted(rig.buy(ALICE, nonce=2))

@@ -1,7 +1,7 @@
 """What is sent, when, how often; and what happens when the answer does not come."""
 
 from eth_account import Account
-from gateway_rig import ALICE, BOB, RESEND_AFTER_S, Rig, untried
+from gateway_rig import ALICE, BOB, RESEND_AFTER_S, Rig, on_both_databases, untried
 
 from contracts import calls
 from gateway.broadcaster import TAKEN_NOTE
@@ -11,6 +11,7 @@ STAKE_ONE = calls.encode_stake(1)
 POOR = Account.from_key(b"\x21" * 32)
 
 
+@on_both_databases
 def test_nonces_wait_for_the_one_before_them(rig: Rig) -> None:
     later = [rig.accepted(rig.buy(ALICE, nonce=nonce)) for nonce in (2, 1)]
     assert rig.worker.broadcast() == 0
@@ -68,6 +69,7 @@ def test_a_lost_reply_causes_no_second_execution(rig: Rig) -> None:
     assert (rig.nonce(ALICE), len(rig.provider.sends)) == (1, 1)
 
 
+@on_both_databases
 def test_an_attempt_is_on_disk_before_it_is_sent(rig: Rig) -> None:
     key = rig.accepted(rig.buy(ALICE))
     seen = []
@@ -131,6 +133,7 @@ def test_a_nonce_used_elsewhere_is_superseded_once_that_is_final(deep: Rig) -> N
     assert deep.post(deep.buy(ALICE, nonce=0)).json["state"] == "superseded"
 
 
+@on_both_databases
 def test_ours_mined_before_we_noticed_is_included_not_superseded(deep: Rig) -> None:
     raw = deep.buy(ALICE)
     key = deep.accepted(raw)

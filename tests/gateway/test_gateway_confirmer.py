@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, reverting, untried
+from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, on_both_databases, reverting, untried
 
 from contracts import calls
 from gateway.errors import ChainMismatch, NodeUnavailable
@@ -19,6 +19,7 @@ def reorganise(rig: Rig, snapshot: str, blocks: int) -> None:
         rig.mine(rig.chain.time_s + 7)
 
 
+@on_both_databases
 def test_mined_is_included_and_final_comes_later(deep: Rig) -> None:
     key = deep.accepted(deep.buy(ALICE))
     deep.step()
@@ -35,6 +36,7 @@ def test_mined_is_included_and_final_comes_later(deep: Rig) -> None:
     assert found.block == deep.chain.web3.eth.get_transaction_receipt(key)["blockNumber"]
 
 
+@on_both_databases
 def test_a_reverted_transaction_ends_as_reverted(deep: Rig) -> None:
     with untried(deep):
         key = deep.accepted(reverting(deep))
@@ -48,6 +50,7 @@ def test_a_reverted_transaction_ends_as_reverted(deep: Rig) -> None:
     assert all(one.transaction != key for one in deep.store.events_after(0, limit=100))
 
 
+@on_both_databases
 @pytest.mark.parametrize("replacement", [1, 2, 3])
 def test_a_reorganisation_broadcasts_again_and_undoes_events(deep: Rig, replacement: int) -> None:
     deep.worker.confirm()
@@ -107,6 +110,7 @@ def test_a_reorganisation_to_the_same_height_is_seen_before_anything_becomes_fin
     assert deep.state(key) is State.BROADCAST
 
 
+@on_both_databases
 def test_a_competitor_in_the_other_branch_supersedes(deep: Rig) -> None:
     deep.worker.confirm()
     snapshot = deep.chain.request("evm_snapshot")

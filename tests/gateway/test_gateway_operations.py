@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import ALICE, BOB, OPERATOR, PERSONS, STAKE, TOKEN, UPDATED, Rig
+from gateway_rig import ALICE, BOB, OPERATOR, PERSONS, STAKE, TOKEN, UPDATED, Rig, on_both_databases
 from signed_calls import act, ballot, half, opening, permit
 
 from contracts import calls, signing
@@ -152,6 +152,7 @@ def test_an_encounter_is_opened_judged_and_paid_in_two_calls(anywhere: Rig, cast
     assert names == ["Opened", "VoteCast", "VoteCast", "VoteCast", "Settled"]
 
 
+@on_both_databases
 def test_what_comes_together_goes_in_one_batch(field: Rig) -> None:
     first, second = signed_terms(field, 16), signed_terms(field, 17)
     keys = [taken(field, opening(one, domain(field), ALICE, BOB)) for one in (first, second)]
@@ -356,6 +357,7 @@ def test_the_same_operation_again_is_the_record_there_is(field: Rig) -> None:
     assert field.worker.compose() == 0
 
 
+@on_both_databases
 def test_a_second_word_of_the_same_account_is_refused(field: Rig) -> None:
     agreed = reported(field)
     assert refused(field, half(agreed, domain(field), BOB, b"\7" * 32)) == (409, "already_held")
@@ -400,6 +402,7 @@ def test_an_opening_that_the_chain_refuses_waits_until_its_time_is_over(field: R
     assert field.provider.sends == field.provider.sends[: len(PERSONS) * 4]  # no batch ever left
 
 
+@on_both_databases
 def test_a_call_that_is_skipped_waits_again_and_spoils_nothing(field: Rig) -> None:
     """Each alone would do; together the Learner lacks stake for the second."""
     first, second = (signed_terms(field, nonce, reward=STAKE * 2 // 3) for nonce in (16, 17))
@@ -415,6 +418,7 @@ def test_a_call_that_is_skipped_waits_again_and_spoils_nothing(field: Rig) -> No
     assert operation(field, keys[1])["state"] == "waiting"
 
 
+@on_both_databases
 def test_a_batch_whose_nonce_is_taken_is_composed_anew(field: Rig) -> None:
     agreed = signed_terms(field)
     key = taken(field, opening(agreed, domain(field), ALICE, BOB))
@@ -439,6 +443,7 @@ def test_a_batch_whose_nonce_is_taken_is_composed_anew(field: Rig) -> None:
     assert view(field, agreed)["state"] == "open"
 
 
+@on_both_databases
 def test_a_reorganisation_sends_the_batch_again(deep: Rig) -> None:
     field = joined(deep)
     for _ in range(3):
@@ -480,6 +485,7 @@ def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
     assert [one["place"] for one in rows] == [*range(MAX_CALLS), *range(3)]
 
 
+@on_both_databases
 def test_another_worker_on_the_same_database_does_no_harm(field: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     key = taken(field, opening(signed_terms(field), domain(field), ALICE, BOB))
     begin = Store.begin_batch
@@ -494,6 +500,7 @@ def test_another_worker_on_the_same_database_does_no_harm(field: Rig, monkeypatc
     assert operation(field, key)["state"] == "final"
 
 
+@on_both_databases
 def test_a_restarted_gateway_goes_on_where_it_was(field: Rig) -> None:
     agreed = reported(field)
     for who in by_position(field)[:3]:

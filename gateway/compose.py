@@ -20,11 +20,14 @@ from contracts.identity import Identity
 from gateway.app import create_app
 from gateway.config import GatewayConfig, masked
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
+from gateway.metrics import Metrics
 from gateway.node import Node
+from gateway.observing import observe
 from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
+from gateway.watch import Watch, count_requests
 from gateway.worker import Worker
 
 _RPC_TIMEOUT_S = 10
@@ -39,6 +42,7 @@ class Gateway:
     store: Store
     shelf: Shelf
     node: Node
+    metrics: Metrics
     deployment: Deployment
     operator: Identity
     worker: Worker
@@ -70,11 +74,14 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     """
     profile = profile_for(config.chain)
     connected = web3 or connect(config.node_url, profile)
+    metrics = Metrics()
+    count_requests(connected, metrics)
     deployment = _deployment(config, connected, profile)
     database = open_database(config)
     return assemble(
         config,
         node=Node(connected, profile),
+        metrics=metrics,
         deployment=deployment,
         database=database,
         operator=load_operator(config.operator_file),
@@ -90,6 +97,7 @@ def assemble(
     database: Database,
     operator: Identity,
     now_s: Callable[[], float],
+    metrics: Metrics | None = None,
     extra_tip_wei: int = 0,
 ) -> Gateway:
     """Put a gateway together from parts that are open already; models lie in `config.data`.
@@ -101,10 +109,12 @@ def assemble(
         database: for everything but models.
         operator: pays for batches.
         now_s: wall clock, Unix seconds.
+        metrics: what is counted in; default: new ones.
         extra_tip_wei: what the operator pays per gas above what the node asks.
 
     Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
     """
+    metrics = metrics or Metrics()
     store = Store(database)
     shelf = Shelf(config.data / "models")
     worker = Worker(
@@ -125,12 +135,23 @@ def assemble(
         now_s=now_s,
         operator=operator.address,
     )
+    observe(
+        app,
+        metrics=metrics,
+        database=database,
+        store=store,
+        watch=Watch(node=node, shelf=shelf, operator=operator.address, now_s=now_s),
+        operator=operator.address,
+        operator_alarm_wei=config.operator_alarm_wei,
+        now_s=now_s,
+    )
     return Gateway(
         config=config,
         database=database,
         store=store,
         shelf=shelf,
         node=node,
+        metrics=metrics,
         deployment=deployment,
         operator=operator,
         worker=worker,

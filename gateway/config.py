@@ -51,6 +51,7 @@ class GatewayConfig(BaseModel):
         database_url: SQLAlchemy URL; default: SQLite in `data`.
         operator_key: file with the private key of the account that pays for batches; default: `operator.key` in `data`,
             made at the first start.
+        operator_alarm_wei: with less native coin than this the operator is shown as short of it.
         host: address to listen on.
         port: to listen on; 0 = any free one.
         interval_s: seconds between the worker's steps.
@@ -66,6 +67,7 @@ class GatewayConfig(BaseModel):
     data: Path = Field(default_factory=lambda: platformdirs.user_state_path("idml") / "gateway")
     database_url: str | None = None
     operator_key: Path | None = None
+    operator_alarm_wei: int = Field(default=10**17, ge=0)
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8547, ge=0, le=65535)
     interval_s: float = Field(default=1.0, gt=0, le=3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -51,6 +52,14 @@ class Shelf:
         if not path.is_file():
             raise Refusal(404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True)
         return path
+
+    def size(self) -> tuple[int, int]:
+        """Return how many models there are, and their bytes together."""
+        sizes: list[int] = []
+        for one in self._folder.glob("??/" + "?" * 64):
+            with contextlib.suppress(FileNotFoundError):  # it may go while we look
+                sizes.append(one.stat().st_size)
+        return len(sizes), sum(sizes)
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

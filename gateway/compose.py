@@ -124,6 +124,7 @@ def assemble(
         operator=operator,
         now_s=now_s,
         resend_after_s=config.resend_after_s,
+        metrics=metrics,
         extra_tip_wei=extra_tip_wei,
     )
     app = create_app(
@@ -141,6 +142,7 @@ def assemble(
         database=database,
         store=store,
         watch=Watch(node=node, shelf=shelf, operator=operator.address, now_s=now_s),
+        profile=node.profile,
         operator=operator.address,
         operator_alarm_wei=config.operator_alarm_wei,
         now_s=now_s,

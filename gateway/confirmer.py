@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -14,10 +15,12 @@ from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms, de
 from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.records import Block, Mined, NewEvent
 from gateway.store import Store
 
+_log = logging.getLogger(__name__)
 _MAX_BLOCKS_A_STEP: Final = 500
 _ABOUT: Final = ("account", "validator", "voter", "by")
 """Event arguments that name the account an event is about, most telling first."""
@@ -25,7 +28,9 @@ _REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, cal
 """Calls that carry both salts."""
 
 
-def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int, genesis: str) -> int:
+def confirm(
+    store: Store, node: Node, *, domain: Domain, token: str, first_block: int, genesis: str, metrics: Metrics
+) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
@@ -40,15 +45,15 @@ def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block
         if height < head.number:
             _check_genesis(node, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
-        head = _still_canonical(store, node, head)
+        head = _still_canonical(store, node, head, metrics)
     consumed = 0
     following = first_block if head is None else head.number + 1
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
         block = node.block(following)
         if head is not None and _hex(block["parentHash"]) != head.hash:
-            head = _rewound(store, node, head)
+            head = _rewound(store, node, head, metrics)
         else:
-            head = _consume(store, node, block, domain=domain, token=token, final=final)
+            head = _consume(store, node, block, domain=domain, token=token, final=final, metrics=metrics)
             consumed += 1
         following = head.number + 1
     if consumed == 0 and head is not None:
@@ -66,11 +71,11 @@ def _check_genesis(node: Node, genesis: str) -> None:
         )
 
 
-def _still_canonical(store: Store, node: Node, head: Block) -> Block:
-    return head if node.block_hash(head.number) == head.hash else _rewound(store, node, head)
+def _still_canonical(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
+    return head if node.block_hash(head.number) == head.hash else _rewound(store, node, head, metrics)
 
 
-def _rewound(store: Store, node: Node, head: Block) -> Block:
+def _rewound(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
     """Forget the blocks that are not canonical any more; return the last one that is."""
     number = head.number - 1
     while (known := store.block_hash(number)) is not None and node.block_hash(number) != known:
@@ -82,13 +87,17 @@ def _rewound(store: Store, node: Node, head: Block) -> Block:
             "database"
         )
     store.rewind(number)
+    metrics.reorg_depth.observe(head.number - number)
+    _log.warning("the chain was reorganised: %d blocks above block %d are forgotten", head.number - number, number)
     kept = store.head()
     if kept is None:
         raise AssertionError("a block that was kept is gone")
     return kept
 
 
-def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, token: str, final: int) -> Block:
+def _consume(
+    store: Store, node: Node, block: BlockData, *, domain: Domain, token: str, final: int, metrics: Metrics
+) -> Block:
     ours = {domain.escrow, token}
     mined: list[Mined] = []
     found: list[NewEvent] = []
@@ -118,7 +127,9 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         told = told_by(called, _decoded(receipt, ours), domain)
         found += [_row(receipt, one, share=max(1, len(called))) for one in told]
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
-    store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
+    included = store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
+    for sends in included:
+        metrics.attempts.observe(sends)
     return consumed
 
 

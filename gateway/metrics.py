@@ -7,13 +7,14 @@ scrape. Every name begins with `idml_gateway_`.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.alarms import Alarm, AlarmKind
 from gateway.standing import Standing
 from gateway.watch import Watched
 
@@ -31,6 +32,7 @@ class Metrics:
         reorg_depth: blocks that each reorganisation took back; its count is the number of reorganisations.
         attempts: transactions it took until each submission was in a block.
         batch_calls: calls in each batch composed here.
+        at_the_cap: how often an offer could not be raised, since it is at the cap.
         node_errors: requests to the node without a useful answer, by `gateway.watch.NodeFault`.
         node_latency: seconds the node took, by method.
         http_latency: seconds the gateway took, by method, route and status; its count is the number of requests.
@@ -41,6 +43,9 @@ class Metrics:
         self.reorg_depth = self._histogram("reorg_depth_blocks", "Blocks a reorganisation took back", _DEPTHS)
         self.attempts = self._histogram("attempts_per_inclusion", "Attempts until a submission was mined", _ATTEMPTS)
         self.batch_calls = self._histogram("batch_calls", "Calls in a composed batch", _CALLS)
+        self.at_the_cap = Counter(
+            "at_fee_cap", "Offers that could not be raised", namespace=_NAMESPACE, registry=self.registry
+        )
         self.node_errors = Counter(
             "node_errors",
             "Requests to the node without a useful answer",
@@ -63,27 +68,38 @@ class Metrics:
         return Histogram(name, words, labels, namespace=_NAMESPACE, buckets=buckets, registry=self.registry)
 
 
-def exposition(metrics: Metrics, standing: Standing | None, watched: Watched | None, *, now_s: float) -> bytes:
+def exposition(
+    metrics: Metrics, standing: Standing | None, watched: Watched | None, *, alarms: Sequence[Alarm] = (), now_s: float
+) -> bytes:
     """Return everything in Prometheus' text format.
 
     Args:
         metrics: of this process.
         standing: what the database says, None if it does not answer.
         watched: what is known of the node and the models, None while nothing is.
+        alarms: what is wrong.
         now_s: wall clock, Unix seconds.
     """
     registry = CollectorRegistry()
-    registry.register(_Gauges(standing, watched, now_s))
+    registry.register(_Gauges(standing, watched, alarms, now_s))
     return generate_latest(metrics.registry) + generate_latest(registry)
 
 
 class _Gauges(Collector):
-    def __init__(self, standing: Standing | None, watched: Watched | None, now_s: float) -> None:
+    def __init__(
+        self, standing: Standing | None, watched: Watched | None, alarms: Sequence[Alarm], now_s: float
+    ) -> None:
+        self._alarms = alarms
         self._standing = standing
         self._watched = watched
         self._now_s = now_s
 
     def collect(self) -> Iterator[Metric]:
+        raised = {one.kind for one in self._alarms}
+        alarm = GaugeMetricFamily(f"{_NAMESPACE}_alarm", "1 while something of this kind is wrong", labels=["kind"])
+        for kind in AlarmKind:
+            alarm.add_metric([kind.value], float(kind in raised))
+        yield alarm
         yield _gauge("store_up", "Whether the database answered", self._standing is not None)
         if self._standing is not None:
             yield from self._of_store(self._standing)

@@ -9,6 +9,8 @@ from typing import Final
 from flask import Flask, Response, g, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from contracts.chain import ChainProfile
+from gateway.alarms import Alarm, alarms
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics, exposition
 from gateway.standing import Standing, standing
@@ -27,6 +29,7 @@ def observe(
     database: Database,
     store: Store,
     watch: Watch,
+    profile: ChainProfile,
     operator: str,
     operator_alarm_wei: int,
     now_s: Callable[[], float],
@@ -39,6 +42,7 @@ def observe(
         database: of the gateway.
         store: over it.
         watch: what is known of node and models.
+        profile: what is usual on the chain.
         operator: checksum address of the account that pays for batches.
         operator_alarm_wei: below this much native coin it should be sent some.
         now_s: wall clock, Unix seconds.
@@ -59,18 +63,26 @@ def observe(
     def stands() -> Standing:
         return standing(database, store, operator=operator, now_s=now_s())
 
+    def raised(told: Standing) -> list[Alarm]:
+        return list(alarms(told, watch.latest(), profile, operator_alarm_wei=operator_alarm_wei, now_s=now_s()))
+
     @app.get("/metrics")
     def get_metrics() -> Response:
+        told: Standing | None = None
+        found: list[Alarm] = []
         try:
             told = stands()
+            found = raised(told)
         except StoreUnavailable:
-            told = None  # what is counted here is there all the same
-        text = exposition(metrics, told, watch.latest(), now_s=now_s())
+            pass  # what is counted here is there all the same
+        text = exposition(metrics, told, watch.latest(), alarms=found, now_s=now_s())
         return Response(text, content_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/status")
     def get_status() -> Response:
-        status = status_view(stands(), watch.latest(), metrics, now_s=now_s())
+        told = stands()
+        status = status_view(told, watch.latest(), metrics, now_s=now_s())
+        status["alarms"] = [{"kind": one.kind.value, "words": one.words} for one in raised(told)]
         balance_wei = status["operator"]["native_wei"]
         status["operator"] |= {
             "address": operator,

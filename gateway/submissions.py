@@ -112,6 +112,14 @@ def mark_mined(db: Connection, one: Mined, block: int) -> str | None:
     return str(row.id)
 
 
+def sends_of(db: Connection, ids: Sequence[str]) -> list[int]:
+    """Return how often each of these was handed to a node."""
+    if not ids:
+        return []
+    sends = sa.select(sa.func.sum(ATTEMPTS.c.sends)).where(ATTEMPTS.c.submission.in_(ids))
+    return [int(one) for one in db.execute(sends.group_by(ATTEMPTS.c.submission)).scalars()]
+
+
 def mark_final(db: Connection, final_block: int) -> None:
     """Finalise what lies at or below a block."""
     for succeeded, happening in ((True, Happening.FINALISED), (False, Happening.FINALISED_REVERTED)):

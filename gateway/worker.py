@@ -19,6 +19,7 @@ from gateway.composer import Composer
 from gateway.confirmer import confirm
 from gateway.errors import ChainMismatch, LeaseLost, NodeUnavailable, StoreUnavailable
 from gateway.lease import Lease
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.reaper import KEEP_S, Reaper
 from gateway.store import Store
@@ -43,6 +44,7 @@ class Worker:
         operator: Identity,
         now_s: Callable[[], float],
         resend_after_s: float,
+        metrics: Metrics | None = None,
         keep_s: float = KEEP_S,
         extra_tip_wei: int = 0,
         lease: Lease | None = None,
@@ -56,6 +58,7 @@ class Worker:
             operator: the account that pays for batches.
             now_s: wall clock, Unix seconds.
             resend_after_s: seconds until a transaction that is in no block is looked after again.
+            metrics: what is counted in.
             keep_s: for how long it can be asked what became of something.
             extra_tip_wei: what the operator pays per gas above what the node asks.
             lease: default: one in this process's name.
@@ -66,6 +69,7 @@ class Worker:
                 f"the node serves chain {served} with genesis {genesis}, the contracts are deployed on chain "
                 f"{deployment.chain_id} with genesis {deployment.genesis_hash}: check RPC URL and deployment"
             )
+        metrics = metrics or Metrics()
         self._lease = lease or Lease(database)
         fenced = database.fenced(self._lease.check)
         self._store = store = Store(fenced)
@@ -82,11 +86,18 @@ class Worker:
                 now_s=now_s,
             ),
             operator=operator,
+            metrics=metrics,
             extra_tip_wei=extra_tip_wei,
         )
         self._broadcaster = Broadcaster(
-            store=store, node=node, operator=operator, resend_after_s=resend_after_s, extra_tip_wei=extra_tip_wei
+            store=store,
+            node=node,
+            operator=operator,
+            resend_after_s=resend_after_s,
+            metrics=metrics,
+            extra_tip_wei=extra_tip_wei,
         )
+        self._metrics = metrics
         self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
 
@@ -110,6 +121,7 @@ class Worker:
             token=deployment.token,
             first_block=deployment.block,
             genesis=deployment.genesis_hash,
+            metrics=self._metrics,
         )
 
     def reap(self) -> int:

@@ -12,6 +12,8 @@ from gateway.errors import StoreUnavailable
 
 ALWAYS = {
     "idml_gateway_build_info",
+    "idml_gateway_alarm",
+    "idml_gateway_at_fee_cap",
     "idml_gateway_store_up",
     "idml_gateway_node_up",
     "idml_gateway_reorg_depth_blocks",

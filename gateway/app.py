@@ -25,6 +25,8 @@ from gateway.node import Node
 from gateway.records import Operation, Submission
 from gateway.shelf import Shelf
 from gateway.store import Store
+from gateway.submission import State
+from gateway.tables import FREED
 from gateway.views import Json, encounter_view
 
 _log = logging.getLogger(__name__)
@@ -199,7 +201,8 @@ def operation_view(operation: Operation) -> Json:
 
     Its state is "waiting", "over", or that of the transaction that carries it: accepted, broadcast, included, final...
     """
-    carried = None if operation.carried is None else operation.carried.value
+    lost = operation.carried in (State.REVERTED, *FREED)
+    carried = None if operation.carried is None or lost else operation.carried.value
     return {
         "id": operation.id,
         "function": operation.function,

@@ -127,9 +127,11 @@ class Broadcaster:
         for one in due:
             sent_before = one.newest.sent_at_s is not None and one.state is State.BROADCAST
             known = one.state is State.BROADCAST and self._node.knows(one.newest.hash)
-            if self._ours(one) and sent_before and (known or one.said is Outcome.UNDERPRICED):
+            if self._ours(one) and sent_before:
                 asked = asked or self._node.fees(extra_tip_wei=self._extra_tip_wei)
-                higher = self._raised(one, asked)
+                # A node that forgot it may have been started anew, or have dropped it since it is below the market.
+                too_low = one.said is Outcome.UNDERPRICED or one.newest.fees.max_fee_wei < asked.max_fee_wei
+                higher = self._raised(one, asked) if known or too_low else None
                 if higher is not None:
                     yield higher
                     continue

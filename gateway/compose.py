@@ -170,9 +170,9 @@ def open_database(config: GatewayConfig) -> Database:
     return Database(config.url)
 
 
-def connect(url: str, profile: ChainProfile) -> Web3:
+def connect(url: str, profile: ChainProfile, *, timeout_s: float = _RPC_TIMEOUT_S) -> Web3:
     """Return a client that sends nothing twice by itself."""
-    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None))
+    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None))
     if profile.poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3

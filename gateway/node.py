@@ -13,7 +13,7 @@ from typing import Final
 
 from eth_typing import HexStr
 from web3 import Web3
-from web3.exceptions import ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
+from web3.exceptions import BlockNotFound, ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt, Wei
 
 from contracts.chain import ChainProfile, Finality
@@ -101,13 +101,17 @@ class Node:
             )
 
     def knows(self, digest: str) -> bool:
-        """Return whether the node has a transaction, in a block or in its pool, by its 0x-prefixed hash."""
+        """Return whether the node has a transaction, in its pool or in a canonical block, by its 0x-prefixed hash.
+
+        A node may remember a transaction of a block that it has dropped since (Ganache does).
+        """
         with _faults():
             try:
-                self._web3.eth.get_transaction(HexStr(digest))
-            except TransactionNotFound:
+                found = self._web3.eth.get_transaction(HexStr(digest))
+                number = found.get("blockNumber")
+                return number is None or self._web3.eth.get_block(number)["hash"] == found["blockHash"]
+            except (TransactionNotFound, BlockNotFound):
                 return False
-        return True
 
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""

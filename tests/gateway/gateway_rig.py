@@ -96,10 +96,12 @@ class Rig:
     limits: Limits = field(default_factory=Limits)
     now_s: float = 1_000.0
     database_url: str | None = None
+    web3: Web3 | None = None
+    """How the gateway reaches the chain, if not by `provider`."""
 
     def __post_init__(self) -> None:
         self.provider = FlakyProvider(self.chain.web3.provider)
-        self.node = Node(Web3(self.provider), self.profile)
+        self.node = Node(self.web3 or Web3(self.provider), self.profile)
         self.start()
 
     @staticmethod

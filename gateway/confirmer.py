@@ -22,6 +22,9 @@ from gateway.store import Store
 
 _log = logging.getLogger(__name__)
 _MAX_BLOCKS_A_STEP: Final = 500
+_FAR_BEHIND: Final = 64
+"""From so many final blocks on those without anything about us are passed over."""
+_LEAST_SPAN: Final = 16
 _ABOUT: Final = ("account", "validator", "voter", "by")
 """Event arguments that name the account an event is about, most telling first."""
 _REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, calls.Settle)
@@ -49,16 +52,51 @@ def confirm(
     consumed = 0
     following = first_block if head is None else head.number + 1
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
-        block = node.block(following)
-        if head is not None and _hex(block["parentHash"]) != head.hash:
-            head = _rewound(store, node, head, metrics)
+        if final - following >= _FAR_BEHIND:
+            last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)
+            numbers = _telling(store, node, following, last, {domain.escrow, token})
         else:
+            last, numbers = following, [following]
+        for number in numbers:
+            block = node.block(number)
+            if head is not None and number == head.number + 1 and _hex(block["parentHash"]) != head.hash:
+                head = _rewound(store, node, head, metrics)
+                break
             head = _consume(store, node, block, domain=domain, token=token, final=final, metrics=metrics)
-            consumed += 1
+        else:
+            consumed += last - following + 1
+        if head is None:
+            raise AssertionError("a block that was consumed is gone")
         following = head.number + 1
     if consumed == 0 and head is not None:
         store.finalise(final)
     return consumed
+
+
+def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) -> list[int]:
+    """The numbers, up to `last`, of final blocks that have something to tell, and `last` itself, to go on from.
+
+    For when many blocks have to be caught up with: most are about others. A node may want to be asked for fewer blocks
+    at once.
+    """
+    span = last - first + 1
+    telling: set[int] = {last}
+    begin = first
+    while begin <= last:
+        try:
+            found = node.logs(begin, min(last, begin + span - 1), ours)
+        except NodeUnavailable:
+            if span <= _LEAST_SPAN:
+                raise
+            span //= 2
+            continue
+        telling |= {log["blockNumber"] for log in found}
+        begin += span
+    for one in store.unsettled():  # a transaction that was reverted has no logs
+        for attempt in one.attempts:
+            number = node.block_holding(attempt.hash)
+            telling |= {number} if number is not None and first <= number <= last else set()
+    return sorted(telling)
 
 
 def _check_genesis(node: Node, genesis: str) -> None:
@@ -162,7 +200,7 @@ def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:
     transactions = [one for one in block["transactions"] if not isinstance(one, bytes)]
     logs: Sequence[LogReceipt] = ()
     if any(one.get("to") not in ours for one in transactions):
-        logs = node.logs(block["number"], ours)
+        logs = node.logs(block["number"], block["number"], ours)
     if any(log["blockHash"] != block["hash"] for log in logs):
         raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
     inner = {bytes(log["transactionHash"]) for log in logs}

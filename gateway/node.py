@@ -83,11 +83,19 @@ class Node:
         with _faults():
             return self._web3.eth.get_transaction_receipt(transaction["hash"])
 
-    def logs(self, number: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
-        """Return the logs of some contracts in the block that has this number now."""
+    def block_holding(self, digest: str) -> int | None:
+        """Return the number of the block that holds a transaction, by its 0x-prefixed hash; None if none does."""
+        with _faults():
+            try:
+                return int(self._web3.eth.get_transaction_receipt(HexStr(digest))["blockNumber"])
+            except TransactionNotFound:
+                return None
+
+    def logs(self, first: int, last: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
+        """Return the logs of some contracts in the blocks that have these numbers now, the last one included."""
         wanted: FilterParams = {
-            "fromBlock": number,
-            "toBlock": number,
+            "fromBlock": first,
+            "toBlock": last,
             "address": [Web3.to_checksum_address(one) for one in sorted(addresses)],
         }
         with _faults():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_rig import Rig
@@ -27,6 +28,19 @@ class Far(Rig):
     """A rig that has the proxy at hand."""
 
     proxy: Proxy | None = None
+
+    def mine_many(self, blocks: int) -> None:
+        """Make empty blocks, or the first of them with what waits."""
+        if self.chain.kind == "anvil":
+            self.chain.request("anvil_mine", [hex(blocks)])
+        else:
+            self.chain.request("evm_mine", [{"blocks": blocks}])
+
+    def status(self) -> Any:
+        """How the gateway stands, once it has heard from the node: it asks in the background."""
+        while self.get("/v1/status")["node"]["fault"] is not None:
+            pass
+        return self.get("/v1/status")
 
     @property
     def faults(self) -> Proxy:

@@ -223,8 +223,7 @@ def test_12_a_key_that_is_used_elsewhere_makes_the_operator_sign_anew_and_a_devi
             )
         far.chain.web3.eth.send_raw_transaction(raw)
     far.mine()
-    for _ in range(DEEP.finality_depth_blocks):
-        far.mine()
+    far.mine_many(DEEP.finality_depth_blocks)
     far.worker.confirm()
     far.worker.broadcast()
     assert far.state(device) is State.SUPERSEDED
@@ -302,9 +301,10 @@ def test_13_at_the_cap_it_is_sent_on_as_it_is_and_told(far: Far) -> None:
     assert batch.note == CAP_NOTE or "base fee" in batch.note  # what the node says goes before
     assert b"idml_gateway_at_fee_cap_total 2.0" in far.client.get("/metrics").data
     far.chain.request("anvil_dropTransaction", [batch.newest.hash])  # the node forgets it
+    far.chain.request("anvil_setNextBlockBaseFeePerGas", [hex(GWEI)])
+    mined(far)
     far.now_s += RESEND_AFTER_S
     assert far.worker.broadcast() == 1
-    far.chain.request("anvil_setNextBlockBaseFeePerGas", [hex(GWEI)])
     mined(far)
     assert operation(far, key)["state"] == "included"
 
@@ -392,9 +392,7 @@ def test_16_without_coin_it_is_tried_again_after_a_top_up_and_told_before(far: F
     assert "insufficient funds" in far.store.submission(poor).note.lower()
     set_balance = "anvil_setBalance" if far.chain.kind == "anvil" else "evm_setAccountBalance"
     far.chain.request(set_balance, [OPERATOR.address, hex(10**15)])
-    far.gateway.app.test_client().get("/v1/status")
-    told = far.get("/v1/status")
-    assert [one["kind"] for one in told["alarms"]] == ["operator_low"]
+    assert [one["kind"] for one in far.status()["alarms"]] == ["operator_low"]
     far.chain.request(set_balance, [OPERATOR.address, "0x1"])
     key = register(far)
     assert far.worker.compose() == 0

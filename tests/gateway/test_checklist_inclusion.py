@@ -40,8 +40,7 @@ def test_19_what_a_reorganisation_drops_is_broadcast_again_with_the_same_bytes(f
     far.worker.confirm()
     key = far.accepted(far.buy(ALICE))
     far.step()
-    for _ in range(depth - 1):
-        far.mine()
+    far.mine_many(depth - 1)
     confirm_all(far)
     assert (far.state(key), bought(far)) == (State.INCLUDED, [key])
     far.chain.request("anvil_reorg", [depth, []])
@@ -53,8 +52,7 @@ def test_19_what_a_reorganisation_drops_is_broadcast_again_with_the_same_bytes(f
     assert (far.state(key), bought(far)) == (State.INCLUDED, [key])
     assert len(set(far.faults.sends)) == 1
     assert f"idml_gateway_reorg_depth_blocks_sum {depth}.0".encode() in far.client.get("/metrics").data
-    for _ in range(DEEP.finality_depth_blocks):
-        far.mine()
+    far.mine_many(DEEP.finality_depth_blocks)
     confirm_all(far)
     assert far.state(key) is State.FINAL
 
@@ -69,8 +67,7 @@ def test_20_a_competitor_in_the_other_branch_supersedes_and_the_device_is_told(f
     assert far.chain.request("evm_revert", [before])
     far.chain.request("anvil_dropAllTransactions")
     far.chain.web3.eth.send_raw_transaction(far.buy(ALICE, wei=5))
-    for _ in range(DEEP.finality_depth_blocks + 2):
-        far.mine(far.chain.time_s + 7)
+    far.mine_many(DEEP.finality_depth_blocks + 2)
     confirm_all(far)
     assert far.state(key) is State.BROADCAST
     far.now_s += RESEND_AFTER_S
@@ -90,15 +87,12 @@ def test_21_a_receipt_that_moves_to_another_block_is_followed(far: Far) -> None:
     assert far.chain.request("evm_revert", [before])
     if far.chain.kind == "anvil":
         far.chain.request("anvil_dropAllTransactions")
-        far.mine(far.chain.time_s + 7)
-        far.chain.web3.eth.send_raw_transaction(raw)
     far.mine(far.chain.time_s + 7)
+    far.chain.web3.eth.send_raw_transaction(raw)
     far.mine()
     confirm_all(far)
-    receipt = far.chain.web3.eth.get_transaction_receipt(key)  # type: ignore[arg-type]
     found = far.store.submission(key)
-    assert (found.state, found.block) == (State.INCLUDED, receipt["blockNumber"])
-    assert far.chain.kind == "ganache" or found.block == block + 1
+    assert (found.state, found.block) == (State.INCLUDED, block + 1)
 
 
 @on_both_chains
@@ -125,18 +119,17 @@ def test_22_without_a_receipt_a_block_is_not_consumed_and_later_it_is(far: Far) 
 def test_23_nothing_is_final_above_what_the_node_calls_finalized_and_a_stall_is_an_alarm(tmp_path: Path) -> None:
     profile = replace(PROFILES["amoy"], chain_id=1337, tip_floor_gwei=0, finality_alarm_s=30.0)
     with far_rig("anvil", tmp_path, profile) as far:
+        far.now_s = float(far.chain.time_s)
         far.worker.confirm()
         key = far.accepted(far.buy(ALICE))
         far.step()
         block = far.store.submission(key).block
         far.faults.view = View(finalized_at=block - 1)
-        for _ in range(400):  # more than are remembered of what is final
-            far.mine()
+        far.mine_many(400)  # more than are remembered of what is final
         confirm_all(far)
         assert far.state(key) is State.INCLUDED
         far.now_s = float(far.chain.time_s)
-        far.client.get("/v1/status")
-        (alarm,) = far.get("/v1/status")["alarms"]
+        (alarm,) = far.status()["alarms"]
         assert alarm["kind"] == "finality_lags"
         assert f"block {block - 1}, 401 s behind" in alarm["words"]
         assert b'idml_gateway_alarm{kind="finality_lags"} 1.0' in far.client.get("/metrics").data
@@ -151,8 +144,7 @@ def test_24_a_revert_is_an_end_only_when_it_is_final_and_its_reason_is_told(far:
     key = untried_reverting(far, reverting(far))
     far.step()
     assert far.state(key) is State.INCLUDED
-    for _ in range(DEEP.finality_depth_blocks):
-        far.mine()
+    far.mine_many(DEEP.finality_depth_blocks)
     confirm_all(far)
     told = far.get(f"/v1/transactions/{key}")
     assert told["state"] == "reverted"
@@ -180,7 +172,7 @@ def test_26_a_chain_that_was_started_anew_is_refused_and_told(tmp_path: Path) ->
             far.worker.confirm()
         for _ in range(20):
             other.mine(other.time_s + 1)
-        with pytest.raises(ChainMismatch, match="begins with block|were final"):
+        with pytest.raises(ChainMismatch, match=r"begins with block|were final"):
             far.worker.confirm()
         with pytest.raises(ChainMismatch, match="check RPC URL"):
             Worker(
@@ -217,7 +209,7 @@ def test_28_ten_thousand_blocks_are_caught_up_with_in_bounded_steps_from_where_i
     far.worker.confirm()
     key = far.accepted(far.buy(ALICE))
     far.worker.broadcast()
-    far.chain.request("anvil_mine", [hex(10_000)])
+    far.mine_many(10_000)
     later = far.accepted(far.buy(BOB))
     far.worker.broadcast()
     far.mine()

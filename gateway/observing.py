@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, request, request_started
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from contracts.chain import ChainProfile
 from gateway.alarms import Alarm, alarms
 from gateway.errors import StoreUnavailable
+from gateway.logs import REQUEST, event
 from gateway.metrics import Metrics, exposition
 from gateway.standing import Standing, standing
 from gateway.store import Store
@@ -19,6 +22,9 @@ from gateway.tables import Database
 from gateway.views import Json
 from gateway.watch import Watch, Watched
 
+_log = logging.getLogger(__name__)
+_LOOKING: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/status", "/dashboard"})
+"""Asked by programs every few seconds."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -48,9 +54,11 @@ def observe(
         now_s: wall clock, Unix seconds.
     """
 
-    @app.before_request
-    def begin() -> None:
+    def begin(_app: Flask) -> None:
         g.began_s = time.perf_counter()
+        g.request = REQUEST.set(secrets.token_hex(8))
+
+    request_started.connect(begin, app, weak=False)  # what others do before a request may refuse it
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -58,7 +66,15 @@ def observe(
         method = request.method if request.method in _METHODS else "other"
         taken_s = time.perf_counter() - g.began_s
         metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
+        response.headers["X-Request-Id"] = REQUEST.get()
+        level = logging.DEBUG if route in _LOOKING else logging.INFO
+        told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
+        event(_log, level, "answered", **told)
         return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        REQUEST.reset(g.request)
 
     def stands() -> Standing:
         return standing(database, store, operator=operator, now_s=now_s())

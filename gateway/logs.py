@@ -73,7 +73,7 @@ def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> No
 
 
 def configure(form: LogFormat, level: str, *, secrets: Iterable[str] = ()) -> None:
-    """Have every logger of this process write lines to stderr.
+    """Have every logger of this process write lines to stderr, and remember what `recent` tells.
 
     Args:
         form: text for people, or JSON for programs.
@@ -85,9 +85,15 @@ def configure(form: LogFormat, level: str, *, secrets: Iterable[str] = ()) -> No
     handler.setFormatter(lines[form](Redactor(secrets)))
     root = logging.getLogger()
     root.setLevel(level.upper())
-    for old in [one for one in root.handlers if isinstance(one, _Stderr)]:
+    for old in [one for one in root.handlers if isinstance(one, _Stderr | Recent)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    root.addHandler(Recent(secrets))
+
+
+def recent() -> list[tuple[str, str, str]]:
+    """Return time, level and words of this process's last warnings and errors, newest first."""
+    return [line for one in logging.getLogger().handlers if isinstance(one, Recent) for line in one.newest_first()]
 
 
 class _Stderr(logging.Handler):
@@ -141,7 +147,7 @@ class JsonLines(_Lines):
 
 
 class Recent(logging.Handler):
-    """Remembers the last warnings and errors, for people who look at the dashboard."""
+    """Remembers the last warnings and errors."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__(logging.WARNING)

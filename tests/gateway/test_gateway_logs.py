@@ -231,6 +231,7 @@ def test_a_whole_life_at_debug_level_writes_no_secret(
         rpc_url=proxy.url.replace("://", f"://user:{PASSWORD}@") + f"/v3/{TOKEN}?auth={TOKEN}",
         data=tmp_path,
         deployment=deploy.record(deployment, tmp_path / "deployments"),
+        resend_after_s=0.001,
     )
     for name in ("web3", "urllib3", "sqlalchemy.engine", "sqlalchemy.pool"):
         caplog.set_level(logging.DEBUG, name)
@@ -263,7 +264,7 @@ def test_a_whole_life_at_debug_level_writes_no_secret(
         proxy.go_down()
         step()
         proxy.come_up()
-        gateway.worker._resend_after_s = 0.0
+        proxy.calm()
         for _ in range(3):
             step()
             chain.mine(chain.time_s + 1)

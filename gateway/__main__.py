@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import socket
 import sys
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.worker import Worker
 
 _THREADS = 8
-_OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "host", "port")
+_OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "log_format", "log_level", "host", "port")
 
 _EXAMPLES = """\
 examples:
@@ -53,7 +52,6 @@ IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -89,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--deployment", metavar="PATH", help="a deployment's file, or a folder of them")
     settings.add_argument("--data", metavar="FOLDER", help="where database and models lie")
     settings.add_argument("--database-url", metavar="URL", help="default: SQLite in the data folder")
+    settings.add_argument("--log-format", choices=("text", "json"), help="default: text; json is one object per line")
+    settings.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default: info")
     serving = commands.add_parser(
         "serve", parents=[settings], allow_abbrev=False, help="answer devices over HTTP, and run the worker"
     )
@@ -119,11 +119,14 @@ def _config(arguments: argparse.Namespace) -> GatewayConfig:
 
 
 def _open(config: GatewayConfig) -> Gateway:
+    from gateway import logs  # noqa: PLC0415
     from gateway.compose import open_gateway  # noqa: PLC0415
 
+    logs.configure(config.log_format, config.log_level, secrets=logs.secrets_of(config))
     for line in config.shown():
         print(line)
     opened = open_gateway(config)
+    logs.configure(config.log_format, config.log_level, secrets=logs.secrets_of(config))  # the key may be new
     print(f"chain id {opened.deployment.chain_id}, escrow {opened.deployment.escrow}")
     print(f"operator {opened.operator.address}: pays for the operations of devices", flush=True)
     return opened

@@ -143,6 +143,7 @@ def assemble(
         store=store,
         watch=Watch(node=node, shelf=shelf, operator=operator.address, now_s=now_s),
         profile=node.profile,
+        chain_id=deployment.chain_id,
         operator=operator.address,
         operator_alarm_wei=config.operator_alarm_wei,
         now_s=now_s,

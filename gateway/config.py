@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +26,22 @@ ENVIRONMENT: Final = "IDML_GATEWAY_"
 
 _LOCAL_RPC: Final = "http://127.0.0.1:8545"
 """Where Anvil and Ganache listen unless told otherwise."""
+
+
+class LogFormat(StrEnum):
+    """How lines of the log look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class Limits(BaseModel):
@@ -56,6 +73,8 @@ class GatewayConfig(BaseModel):
         port: to listen on; 0 = any free one.
         interval_s: seconds between the worker's steps.
         resend_after_s: seconds until a transaction that is in no block is sent again.
+        log_format: text for people, json for programs.
+        log_level: the least level that is logged; debug includes the libraries'.
         limits: what one request may cost.
     """
 
@@ -72,6 +91,8 @@ class GatewayConfig(BaseModel):
     port: int = Field(default=8547, ge=0, le=65535)
     interval_s: float = Field(default=1.0, gt=0, le=3600)
     resend_after_s: float = Field(default=20.0, gt=0)
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: LogLevel = LogLevel.INFO
     limits: Limits = Limits()
 
     @field_validator("chain")

@@ -1,17 +1,21 @@
-"""How a gateway is looked at from outside: `/metrics` for Prometheus, `/v1/status` for programs."""
+"""How a gateway is looked at: `/metrics` for Prometheus, `/v1/status` for programs, `/dashboard` for people."""
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, request, request_started
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from contracts.chain import ChainProfile
 from gateway.alarms import Alarm, alarms
+from gateway.dashboard import History, add_filters, page
 from gateway.errors import StoreUnavailable
+from gateway.logs import REQUEST, event
 from gateway.metrics import Metrics, exposition
 from gateway.standing import Standing, standing
 from gateway.store import Store
@@ -19,6 +23,9 @@ from gateway.tables import Database
 from gateway.views import Json
 from gateway.watch import Watch, Watched
 
+_log = logging.getLogger(__name__)
+_LOOKING: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/status", "/dashboard"})
+"""Asked by programs every few seconds."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -30,6 +37,7 @@ def observe(
     store: Store,
     watch: Watch,
     profile: ChainProfile,
+    chain_id: int,
     operator: str,
     operator_alarm_wei: int,
     now_s: Callable[[], float],
@@ -43,14 +51,17 @@ def observe(
         store: over it.
         watch: what is known of node and models.
         profile: what is usual on the chain.
+        chain_id: of the chain relayed to.
         operator: checksum address of the account that pays for batches.
         operator_alarm_wei: below this much native coin it should be sent some.
         now_s: wall clock, Unix seconds.
     """
 
-    @app.before_request
-    def begin() -> None:
+    def begin(_app: Flask) -> None:
         g.began_s = time.perf_counter()
+        g.request = REQUEST.set(secrets.token_hex(8))
+
+    request_started.connect(begin, app, weak=False)  # what others do before a request may refuse it
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -58,7 +69,15 @@ def observe(
         method = request.method if request.method in _METHODS else "other"
         taken_s = time.perf_counter() - g.began_s
         metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
+        response.headers["X-Request-Id"] = REQUEST.get()
+        level = logging.DEBUG if route in _LOOKING else logging.INFO
+        told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
+        event(_log, level, "answered", **told)
         return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        REQUEST.reset(g.request)
 
     def stands() -> Standing:
         return standing(database, store, operator=operator, now_s=now_s())
@@ -78,18 +97,32 @@ def observe(
         text = exposition(metrics, told, watch.latest(), alarms=found, now_s=now_s())
         return Response(text, content_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/status")
-    def get_status() -> Response:
-        told = stands()
-        status = status_view(told, watch.latest(), metrics, now_s=now_s())
-        status["alarms"] = [{"kind": one.kind.value, "words": one.words} for one in raised(told)]
-        balance_wei = status["operator"]["native_wei"]
-        status["operator"] |= {
+    def status() -> Json:
+        standing_now = stands()
+        told = status_view(standing_now, watch.latest(), metrics, now_s=now_s())
+        told["alarms"] = [{"kind": one.kind.value, "words": one.words} for one in raised(standing_now)]
+        balance_wei = told["operator"]["native_wei"]
+        told["operator"] |= {
             "address": operator,
             "alarm_wei": operator_alarm_wei,
             "low": balance_wei is not None and balance_wei < operator_alarm_wei,
         }
-        return jsonify(status)
+        return told
+
+    @app.get("/v1/status")
+    def get_status() -> Response:
+        return jsonify(status())
+
+    add_filters(app)
+    history = History()
+
+    @app.get("/dashboard")
+    def get_dashboard() -> Response:
+        try:
+            told = status()
+        except StoreUnavailable:
+            told = None
+        return page(told, history, chain_id=chain_id)
 
 
 def status_view(told: Standing, watched: Watched | None, metrics: Metrics, *, now_s: float) -> Json:

@@ -250,7 +250,7 @@ def _connected(url: str) -> Engine:
     try:
         place = sa.make_url(url)
         ours = _POSTGRESQL if place.get_backend_name() == "postgresql" else {}
-        engine = sa.create_engine(place.set(query=ours | place.query), pool_pre_ping=bool(ours))
+        engine = sa.create_engine(place.set(query=ours | place.query), pool_pre_ping=bool(ours), hide_parameters=True)
     except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError
         raise ConfigError(f"database_url: no driver for this kind of database: {error}") from error
     if engine.dialect.name == "sqlite":

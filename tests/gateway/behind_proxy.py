@@ -32,7 +32,7 @@ class Far(Rig):
     def mine_many(self, blocks: int) -> None:
         """Make empty blocks, or the first of them with what waits."""
         if self.chain.kind == "anvil":
-            self.chain.request("anvil_mine", [hex(blocks)])
+            self.chain.request("anvil_mine", [hex(blocks), "0x1"])
         else:
             self.chain.request("evm_mine", [{"blocks": blocks}])
 

@@ -185,10 +185,10 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
     if place is not None and not place.exists():
         raise ConfigError(f"deployment = {str(place)!r}: there is no such file or folder")
     try:
-        if profile.chain_id not in (None, web3.eth.chain_id):
+        served = int(web3.eth.chain_id)
+        if profile.chain_id not in (None, served):
             raise ChainMismatch(
-                f"the node has chain id {web3.eth.chain_id}, {profile.name} has {profile.chain_id}: "
-                "check chain and rpc_url"
+                f"the node has chain id {served}, {profile.name} has {profile.chain_id}: check chain and rpc_url"
             )
         if place is None or place.is_dir():
             return deploy.load(web3, place)
@@ -196,7 +196,7 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
         deploy.verify(web3, deployment)
     except Web3Exception as error:
         raise NodeUnavailable(f"the node at {masked(config.node_url)} gave no useful answer: {error}") from error
-    except OSError as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the last three: not JSON, or of another shape
         raise NodeUnavailable(
             f"no node answers at {masked(config.node_url)} ({type(error).__name__}): check chain and rpc_url"
         ) from error

@@ -5,7 +5,7 @@ A node's URL often holds a key. So its own words (a JSON-RPC error) are passed o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,19 +50,19 @@ class Node:
     def chain_id(self) -> int:
         """Return the id the node reports."""
         with _faults():
-            return self._web3.eth.chain_id
+            return int(self._web3.eth.chain_id)
 
     def height(self) -> int:
         """Return the number of the newest block."""
         with _faults():
-            return self._web3.eth.block_number
+            return int(self._web3.eth.block_number)
 
     def final_height(self) -> int:
         """Return the number of the newest block that counts as final under the profile."""
         with _faults():
             match self.profile.finality:
                 case Finality.INSTANT:
-                    return self._web3.eth.block_number
+                    return int(self._web3.eth.block_number)
                 case Finality.FINALIZED_TAG:
                     return int(self._web3.eth.get_block("finalized")["number"])
                 case Finality.DEPTH:
@@ -71,7 +71,9 @@ class Node:
     def block(self, number: int) -> BlockData:
         """Return a block with its transactions in full."""
         with _faults():
-            return self._web3.eth.get_block(number, full_transactions=True)
+            block = self._web3.eth.get_block(number, full_transactions=True)
+            _check(block, "number", "hash", "parentHash", "timestamp", "transactions")
+            return block
 
     def block_hash(self, number: int) -> str:
         """Return the hash of the block that has this number now, 0x-prefixed."""
@@ -81,7 +83,9 @@ class Node:
     def receipt(self, transaction: TxData) -> TxReceipt:
         """Return the receipt of a transaction taken from a block."""
         with _faults():
-            return self._web3.eth.get_transaction_receipt(transaction["hash"])
+            receipt = self._web3.eth.get_transaction_receipt(transaction["hash"])
+            _check(receipt, "blockHash", "transactionHash", "status", "gasUsed", "logs")
+            return receipt
 
     def block_holding(self, digest: str) -> int | None:
         """Return the number of the block that holds a transaction, by its 0x-prefixed hash; None if none does."""
@@ -99,13 +103,18 @@ class Node:
             "address": [Web3.to_checksum_address(one) for one in sorted(addresses)],
         }
         with _faults():
-            return self._web3.eth.get_logs(wanted)
+            logs = self._web3.eth.get_logs(wanted)
+            for log in logs:
+                _check(log, "blockHash", "transactionHash")
+            return logs
 
     def nonce(self, account: str, *, block: int | None = None) -> int:
         """Return an account's next nonce as of a block, None = the newest. The node's pool plays no part."""
         with _faults():
-            return self._web3.eth.get_transaction_count(
-                Web3.to_checksum_address(account), "latest" if block is None else block
+            return int(
+                self._web3.eth.get_transaction_count(
+                    Web3.to_checksum_address(account), "latest" if block is None else block
+                )
             )
 
     def knows(self, digest: str) -> bool:
@@ -124,7 +133,7 @@ class Node:
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""
         with _faults():
-            return self._web3.eth.get_balance(Web3.to_checksum_address(account))
+            return int(self._web3.eth.get_balance(Web3.to_checksum_address(account)))
 
     def fees(self, *, extra_tip_wei: int = 0) -> Fees:
         """Return what to offer for gas now."""
@@ -141,7 +150,9 @@ class Node:
     def base_fee_wei(self) -> int:
         """Return the newest block's base fee."""
         with _faults():
-            return int(self._web3.eth.get_block("latest").get("baseFeePerGas", 0))
+            block = self._web3.eth.get_block("latest")
+            _check(block, "number")  # old chains have no base fee
+            return int(block.get("baseFeePerGas", 0))
 
     def read(self, target: str, data: bytes) -> bytes:
         """Call a view of a contract at the newest block."""
@@ -180,6 +191,12 @@ class Node:
             busy = getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.TOO_MANY_REQUESTS
             return Sent(outcome=Outcome.BUSY if busy else Outcome.NO_ANSWER, words=words)
         return Sent(outcome=Outcome.TAKEN)
+
+
+def _check(answer: Mapping[str, object], *members: str) -> None:
+    """Make sure that an answer has what others read of it. Raises KeyError."""
+    for one in members:
+        answer[one]
 
 
 @contextmanager

@@ -122,10 +122,14 @@ class Proxy:
         with self._lock:
             self._faults += map(_Injected, faults)
 
-    def calm(self) -> None:
-        """Drop the faults that are left, and show the chain as the node does."""
+    def drop_faults(self) -> None:
+        """Drop the faults that are left."""
         with self._lock:
             self._faults.clear()
+
+    def calm(self) -> None:
+        """Drop the faults that are left, and show the chain as the node does."""
+        self.drop_faults()
         self.view = View()
 
     def go_down(self) -> None:

@@ -241,7 +241,7 @@ def _stopped(seen: Sequence[int]) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from gateway.app import operation_view, submission_view  # noqa: PLC0415
+    from gateway.shown import operation_view, submission_view  # noqa: PLC0415
     from gateway.store import Store  # noqa: PLC0415
     from gateway.tables import Database  # noqa: PLC0415
     from gateway.views import encounter_view  # noqa: PLC0415

@@ -11,7 +11,9 @@ GatewayError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class GatewayError(Exception):
@@ -44,7 +46,17 @@ class Code(StrEnum):
     BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"
+    TOO_SLOW = "too_slow"
+    LENGTH_REQUIRED = "length_required"
     BODY_TOO_LARGE = "body_too_large"
+    ADDRESS_TOO_LONG = "address_too_long"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    NOT_IMPLEMENTED = "not_implemented"
+    TOO_BUSY = "too_busy"
     MALFORMED_TRANSACTION = "malformed_transaction"
     MALFORMED_OPERATION = "malformed_operation"
     WRONG_CHAIN = "wrong_chain"
@@ -72,9 +84,18 @@ class Code(StrEnum):
 class Refusal(GatewayError):
     """A request this gateway will not take, as it will be told to the client."""
 
-    def __init__(self, status: int, code: Code, message: str, *, retry: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: Code,
+        message: str,
+        *,
+        retry: bool = False,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.retry = retry
+        self.headers = headers

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from gateway.records import Block
 from gateway.store import Store
-from gateway.submission import TERMINAL, State
-from gateway.tables import BLOCKS, CARRIED, FREED, OPERATIONS, SUBMISSIONS, WAITING, Database
+from gateway.submission import FREED, TERMINAL, State
+from gateway.tables import BLOCKS, CARRIED, OPERATIONS, SUBMISSIONS, WAITING, Database
 
 _RECENT_BATCHES: Final = 30
 _SIZE: Final = {

@@ -21,7 +21,7 @@ from gateway.fees import takes_the_place_of
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Block, Mined, NewEvent, Operation, Submission
-from gateway.submission import TERMINAL, Happening, State, after
+from gateway.submission import FREED, TERMINAL, Happening, State, after
 from gateway.submissions import (
     find_holder,
     find_submission,
@@ -40,7 +40,6 @@ from gateway.tables import (
     CARRIED,
     ENCOUNTERS,
     EVENTS,
-    FREED,
     OPERATIONS,
     SALTS,
     SUBMISSIONS,

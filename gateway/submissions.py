@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection, RowMapping
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Mined, Submission
-from gateway.submission import TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, FREED, SUBMISSIONS
+from gateway.submission import FREED, TERMINAL, Happening, State, after
+from gateway.tables import ATTEMPTS, SUBMISSIONS
 
 
 def read_submissions(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Submission]:

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask, abort
 from gateway_rig import ALICE, BOB, STAKE, Rig, on_both_databases
 
 from contracts import calls
 from contracts.settlement import DEFAULT_PARAMETERS
+from gateway.answering import answer_errors, code_of
 from gateway.submission import State
 
 
@@ -118,11 +120,33 @@ def test_a_body_that_is_none_is_refused(rig: Rig, body: bytes, status: int, expe
         ("GET", "/v1/models/" + "a" * 64, 404, "not_found"),
         ("GET", "/v1/models/..%2F..%2Fgateway.sqlite", 404, "not_found"),
         ("PUT", "/v1/models/ABC", 400, "bad_request"),
+        ("OPTIONS", "/v1/transactions", 405, "method_not_allowed"),
     ],
 )
 def test_every_error_is_json_with_a_code(rig: Rig, method: str, path: str, status: int, expected: str) -> None:
     response = rig.client.open(path, method=method, data=b"")
     assert (response.status_code, code(response)) == (status, expected)
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_body_of_another_kind_is_refused(rig: Rig, media: str) -> None:
+    response = rig.client.post("/v1/transactions", data=b'{"raw": "0x02"}', content_type=media)
+    assert (response.status_code, code(response)) == (415, "unsupported_media_type")
+
+
+def test_a_method_that_is_not_offered_is_told_which_are(rig: Rig) -> None:
+    response = rig.client.delete("/v1/transactions")
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("status", [400, 405, 406, 408, 411, 413, 414, 415, 416, 429, 431, 501, 503])
+def test_whatever_the_framework_refuses_has_a_code_of_its_own(status: int) -> None:
+    app = Flask("broken")
+    answer_errors(app)
+    app.add_url_rule("/", view_func=lambda: abort(status))
+    shown = code(app.test_client().get("/"))
+    assert shown == code_of(status)
+    assert (shown == "bad_request") == (status == 400)
 
 
 def test_models_are_kept_by_digest(rig: Rig) -> None:
@@ -134,7 +158,9 @@ def test_models_are_kept_by_digest(rig: Rig) -> None:
     assert rig.client.get(path, buffered=True).data == body
     part = rig.client.get(path, buffered=True, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.data) == (206, body[10:20])
-    assert rig.client.get(path, buffered=True, headers={"Range": "bytes=99999-"}).status_code == 416
+    beyond = rig.client.get(path, buffered=True, headers={"Range": "bytes=99999-"})
+    assert (beyond.status_code, code(beyond)) == (416, "range_not_satisfiable")
+    assert beyond.headers["Content-Range"] == f"bytes */{len(body)}"
     assert rig.client.get(path, buffered=True, headers={"If-None-Match": f'"{digest}"'}).status_code == 304
     wrong = rig.client.put(path, data=body + b"x")
     assert (wrong.status_code, code(wrong)) == (422, "digest_mismatch")

@@ -38,7 +38,7 @@ QUESTIONS: dict[str, Callable[[Node, bytes], object]] = {
     "block": lambda node, _: node.block(1),
     "block_hash": lambda node, _: node.block_hash(1),
     "receipt": lambda node, key: node.receipt({"hash": HexBytes(key)}),
-    "logs": lambda node, _: node.logs(1, [ALICE.address]),
+    "logs": lambda node, _: node.logs(1, 1, [ALICE.address]),
     "nonce": lambda node, _: node.nonce(ALICE.address),
     "balance_wei": lambda node, _: node.balance_wei(ALICE.address),
     "fees": lambda node, _: node.fees(),

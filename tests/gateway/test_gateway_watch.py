@@ -104,11 +104,8 @@ def proxy() -> Iterator[Proxy]:
         (Kind.NONCE_TOO_LOW, NodeFault.REFUSED),
     ],
 )
-def test_a_fault_of_the_node_is_counted_by_its_kind(
-    proxy: Proxy, kind: Kind, fault: NodeFault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.compose._RPC_TIMEOUT_S", 0.2)
-    metrics, web3 = Metrics(), connect(proxy.url, PROFILES["anvil"])
+def test_a_fault_of_the_node_is_counted_by_its_kind(proxy: Proxy, kind: Kind, fault: NodeFault) -> None:
+    metrics, web3 = Metrics(), connect(proxy.url, PROFILES["anvil"], timeout_s=0.2)
     count_requests(web3, metrics)
     proxy.inject(Fault(kind=kind, delay_s=2))
     with pytest.raises((requests.RequestException, ValueError, Web3RPCError)):

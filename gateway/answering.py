@@ -1,0 +1,76 @@
+"""Answers every error in one shape: `{"error": {"code", "message", "retry"}}`, never with a traceback."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+_CODES: Final = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    406: Code.NOT_ACCEPTABLE,
+    408: Code.TOO_SLOW,
+    411: Code.LENGTH_REQUIRED,
+    413: Code.BODY_TOO_LARGE,
+    414: Code.ADDRESS_TOO_LONG,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+    416: Code.RANGE_NOT_SATISFIABLE,
+    429: Code.TOO_MANY_REQUESTS,
+    431: Code.HEADERS_TOO_LARGE,
+    501: Code.NOT_IMPLEMENTED,
+    503: Code.TOO_BUSY,
+}
+"""What werkzeug, or the server before the app, refuses by itself."""
+
+
+def answer(status: int, code: Code, message: str, *, retry: bool) -> Response:
+    """Return an error as clients are told it."""
+    response = jsonify({"error": {"code": code.value, "message": message, "retry": retry}})
+    response.status_code = status
+    return response
+
+
+def code_of(status: int) -> Code:
+    """Return the stable code of an HTTP status that was not raised by us."""
+    return _CODES.get(status, Code.INTERNAL if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Code.BAD_REQUEST)
+
+
+def answer_errors(app: Flask) -> None:
+    """Let `app` answer everything that can be raised in it."""
+
+    @app.errorhandler(Refusal)
+    def refused(error: Refusal) -> Response:
+        response = answer(error.status, error.code, error.message, retry=error.retry)
+        response.headers.update(error.headers)
+        return response
+
+    @app.errorhandler(StoreUnavailable)
+    def not_stored(error: StoreUnavailable) -> Response:
+        _log.error("%s", error)
+        return answer(503, Code.STORE_UNAVAILABLE, "nothing was stored; send it again later", retry=True)
+
+    @app.errorhandler(NodeUnavailable)
+    def no_node(error: NodeUnavailable) -> Response:
+        _log.warning("%s", error)
+        words = "the chain's node gave no answer; ask again later"
+        return answer(503, Code.NODE_UNAVAILABLE, words, retry=True)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = answer(status, code_of(status), error.description or error.name, retry=False)
+        kept = ("Allow", "Content-Range", "Retry-After")  # what a status must or may carry with it
+        response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
+        return response
+
+    @app.errorhandler(Exception)
+    def broken(error: Exception) -> Response:
+        _log.error("unexpected fault", exc_info=error)
+        return answer(500, Code.INTERNAL, "the gateway failed on this request; its log says why", retry=True)

@@ -1,0 +1,53 @@
+"""Reads the bodies of requests. Everything in them comes from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any, Final
+
+from flask import request
+
+from gateway.errors import Code, Refusal
+
+_MAX_BRACKETS: Final = 8
+_JSON: Final = "application/json"
+
+
+def json_members(*members: str, max_bytes: int) -> dict[str, str]:
+    """Return the texts that are all a JSON body of at most `max_bytes` holds. Raises `Refusal`."""
+    if request.mimetype not in (_JSON, ""):
+        raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_JSON}, not {request.mimetype[:80]}")
+    if (request.content_length or 0) > max_bytes:
+        raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {max_bytes} bytes of JSON")
+    request.max_content_length = max_bytes  # also for a body that does not say how long it is
+    data = request.get_data()
+    # Python's reader recurses: a body as deep as it is long could end the process.
+    body: Any = None
+    if data.count(b"[") + data.count(b"{") <= _MAX_BRACKETS:
+        with contextlib.suppress(ValueError):
+            body = json.loads(data)
+    if (
+        not isinstance(body, dict)
+        or set(body) != set(members)
+        or not all(isinstance(one, str) for one in body.values())
+    ):
+        wanted = ", ".join(f'"{one}": "..."' for one in members)
+        raise Refusal(400, Code.BAD_REQUEST, f"the body must be {{{wanted}}}")
+    return body
+
+
+def hex_member(member: str, *, max_bytes: int) -> bytes:
+    """Return the bytes that are the only member of the request's body. Raises `Refusal`."""
+    return from_hex(member, json_members(member, max_bytes=max_bytes)[member])
+
+
+def from_hex(name: str, text: str) -> bytes:
+    """Return the bytes that a member of a body writes as hex digits. Raises `Refusal`."""
+    digits = text.removeprefix("0x")
+    if not digits.isascii() or any(one.isspace() for one in digits):
+        raise Refusal(400, Code.BAD_REQUEST, f"{name} must be hex digits after 0x")
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise Refusal(400, Code.BAD_REQUEST, f"{name} must be hex digits after 0x") from None

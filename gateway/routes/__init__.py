@@ -1,0 +1,1 @@
+"""What can be asked of a gateway over HTTP, by subject: each module makes one blueprint."""

@@ -16,6 +16,7 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from contracts import deploy
 from contracts.chain import ChainProfile, profile_for
 from contracts.deploy import Deployment
+from contracts.errors import ContractsError
 from contracts.identity import Identity
 from gateway.app import create_app
 from gateway.config import GatewayConfig, masked
@@ -194,6 +195,8 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
             return deploy.load(web3, place)
         deployment = deploy.read(place)
         deploy.verify(web3, deployment)
+    except ContractsError:
+        raise  # some are ValueErrors
     except Web3Exception as error:
         raise NodeUnavailable(f"the node at {masked(config.node_url)} gave no useful answer: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:  # the last three: not JSON, or of another shape

@@ -14,7 +14,8 @@ REQUIRES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS := 1
 # Whole files, in the order that tests/conftest.py gives them: what is set up for a file is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
-THOROUGH := tests/test_demos.py tests/gateway/test_soak.py $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
+APART := tests/test_demos.py tests/gateway/test_soak.py tests/gateway/test_checklist_crashes.py
+THOROUGH := $(APART) $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
@@ -37,10 +38,10 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/test_demos.py --ignore tests/gateway/test_soak.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART)) $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
-# And the demos are run whole, through each door; and a short soak.
+# And the demos are run whole, through each door; the gateway is killed at every write it makes; and a short soak.
 thorough: $(VENV)/ready-dev toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
 

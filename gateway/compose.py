@@ -172,9 +172,9 @@ def open_database(config: GatewayConfig) -> Database:
     return Database(config.url)
 
 
-def connect(url: str, profile: ChainProfile) -> Web3:
+def connect(url: str, profile: ChainProfile, *, timeout_s: float = _RPC_TIMEOUT_S) -> Web3:
     """Return a client that sends nothing twice by itself."""
-    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None))
+    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None))
     if profile.poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
@@ -196,7 +196,7 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
         deployment = deploy.read(place)
         deploy.verify(web3, deployment)
     except ContractsError:
-        raise  # some are ValueErrors
+        raise  # of our own finding
     except Web3Exception as error:
         raise NodeUnavailable(f"the node at {masked(config.node_url)} gave no useful answer: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:  # the last three: not JSON, or of another shape

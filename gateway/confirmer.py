@@ -94,8 +94,8 @@ def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) ->
         begin += span
     for one in store.unsettled():  # a transaction that was reverted has no logs
         for attempt in one.attempts:
-            number = node.block_holding(attempt.hash)
-            telling |= {number} if number is not None and first <= number <= last else set()
+            place = node.place_of(attempt.hash)
+            telling |= {place.block} if place is not None and first <= place.block <= last else set()
     return sorted(telling)
 
 

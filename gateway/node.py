@@ -34,6 +34,14 @@ class Sent:
     words: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The block that holds a transaction, and whether it was not reverted there."""
+
+    block: int
+    succeeded: bool
+
+
 class Node:
     """One node behind a `Web3`, under the rules of a chain profile."""
 
@@ -87,13 +95,14 @@ class Node:
             _check(receipt, "blockHash", "transactionHash", "status", "gasUsed", "logs")
             return receipt
 
-    def block_holding(self, digest: str) -> int | None:
-        """Return the number of the block that holds a transaction, by its 0x-prefixed hash; None if none does."""
+    def place_of(self, digest: str) -> Place | None:
+        """Return where the chain holds a transaction, by its 0x-prefixed hash; None if it does not."""
         with _faults():
             try:
-                return int(self._web3.eth.get_transaction_receipt(HexStr(digest))["blockNumber"])
+                receipt = self._web3.eth.get_transaction_receipt(HexStr(digest))
             except TransactionNotFound:
                 return None
+            return Place(block=int(receipt["blockNumber"]), succeeded=receipt["status"] == 1)
 
     def logs(self, first: int, last: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
         """Return the logs of some contracts in the blocks that have these numbers now, the last one included."""

@@ -213,6 +213,11 @@ class Store:
         with self._db.read() as db:
             return find_submission(db, key)
 
+    def submissions(self) -> list[Submission]:
+        """Return all there are, by account and nonce."""
+        with self._db.read() as db:
+            return read_submissions(db, sa.true())
+
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
         with self._db.read() as db:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Flask
+from flask import Flask, request
 
 from contracts.deploy import Deployment
 from gateway.acceptance import Acceptance
 from gateway.accounts import Accounts
 from gateway.answering import answer_errors
 from gateway.cases import Cases
-from gateway.config import Limits
+from gateway.config import Access, Limits
+from gateway.door import Door
+from gateway.enrolment import Enrolment
 from gateway.node import Node
+from gateway.routes.devices import device_routes
 from gateway.routes.facts import fact_routes
 from gateway.routes.feed import feed_routes
 from gateway.routes.health import health_routes
@@ -35,6 +38,8 @@ def create_app(
     limits: Limits,
     now_s: Callable[[], float],
     operator: str,
+    access: Access,
+    enrolment: Enrolment,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -46,6 +51,8 @@ def create_app(
         limits: what one request may cost.
         now_s: wall clock, Unix seconds.
         operator: checksum address of the account that pays for batches.
+        access: who has to sign requests.
+        enrolment: which devices are known.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -59,8 +66,11 @@ def create_app(
         fact_routes(accounts=accounts, store=store),
         feed_routes(cases=cases, store=store),
         model_routes(shelf=shelf),
+        device_routes(enrolment=enrolment, now_s=now_s),
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):
         app.register_blueprint(routes)
+    door = Door(access=access, enrolment=enrolment)
+    app.before_request(lambda: door.admit(request))
     answer_errors(app)
     return app

@@ -19,6 +19,7 @@ from contracts.deploy import Deployment
 from contracts.identity import Identity
 from gateway.app import create_app
 from gateway.config import GatewayConfig, masked
+from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
 from gateway.node import Node
 from gateway.operator import load_operator
@@ -124,6 +125,8 @@ def assemble(
         limits=config.limits,
         now_s=now_s,
         operator=operator.address,
+        access=config.door.access,
+        enrolment=Enrolment(database),
     )
     return Gateway(
         config=config,

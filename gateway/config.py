@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,6 +41,25 @@ class Limits(BaseModel):
     """Highest gas x maxFeePerGas of one transaction."""
 
 
+class Access(StrEnum):
+    """Whom a gateway serves."""
+
+    OPEN = "open"
+    ENROLLED = "enrolled"
+
+
+class DoorSettings(BaseModel):
+    """Who may come in.
+
+    Attributes:
+        access: "open": anyone; "enrolled": devices that redeemed a token of `idml-gateway enrol`, by signed requests.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    access: Access = Access.OPEN
+
+
 class GatewayConfig(BaseModel):
     """Everything a gateway needs to know.
 
@@ -56,6 +76,7 @@ class GatewayConfig(BaseModel):
         interval_s: seconds between the worker's steps.
         resend_after_s: seconds until a transaction that is in no block is sent again.
         limits: what one request may cost.
+        door: who may come in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +92,7 @@ class GatewayConfig(BaseModel):
     interval_s: float = Field(default=1.0, gt=0, le=3600)
     resend_after_s: float = Field(default=20.0, gt=0)
     limits: Limits = Limits()
+    door: DoorSettings = DoorSettings()
 
     @field_validator("chain")
     @classmethod
@@ -129,9 +151,16 @@ class GatewayConfig(BaseModel):
             "rpc_url": self.node_url,
             "operator_key": str(self.operator_file),
         }
-        limits = values.pop("limits")
-        for key, value in [*values.items(), *((f"limits.{key}", value) for key, value in limits.items())]:
-            yield f"{key} = {masked(value)}"
+        for key, value in values.items():
+            if key not in _INNER:
+                yield f"{key} = {masked(value)}"
+        for table in _INNER:
+            for key, value in values[table].items():
+                yield f"{table}.{key} = {masked(value)}"
+
+
+_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings}
+"""The tables within the settings."""
 
 
 def masked(value: object) -> str:
@@ -216,8 +245,8 @@ def _put(values: dict[str, Any], key: str, value: object, *, source: str) -> Non
 
 def _typed(key: str, text: str) -> object:
     """A variable's text as a number, where the key wants one and it is one."""
-    model: type[BaseModel] = Limits if key.startswith("limits.") else GatewayConfig
-    field = model.model_fields.get(key.rpartition(".")[2])
+    table, _, name = key.rpartition(".")
+    field = _INNER.get(table, GatewayConfig).model_fields.get(name)
     if field is None or field.annotation not in (int, float):
         return text
     try:
@@ -245,4 +274,4 @@ def _explain(error: ValidationError, sources: Mapping[str, str], path: Path | No
 
 
 def _allowed(place: list[str]) -> str:
-    return ", ".join(sorted((Limits if place == ["limits"] else GatewayConfig).model_fields))
+    return ", ".join(sorted(_INNER.get(".".join(place), GatewayConfig).model_fields))

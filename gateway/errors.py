@@ -72,6 +72,12 @@ class Code(StrEnum):
     WOULD_REVERT = "would_revert"
     FEE_ABOVE_CAP = "fee_above_cap"
     BAD_SIGNATURE = "bad_signature"
+    NOT_SIGNED = "not_signed"
+    BAD_REQUEST_SIGNATURE = "bad_request_signature"
+    BODY_DIFFERS = "body_differs"
+    NOT_ENROLLED = "not_enrolled"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105  (a word for it)
+    REPLAYED = "replayed"
     NONCE_TAKEN = "nonce_taken"
     DIGEST_MISMATCH = "digest_mismatch"
     STORE_UNAVAILABLE = "store_unavailable"

@@ -23,7 +23,7 @@ from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
 from gateway.compose import assemble, open_database
-from gateway.config import GatewayConfig, Limits
+from gateway.config import DoorSettings, GatewayConfig, Limits
 from gateway.node import Node
 from gateway.submission import State
 
@@ -96,6 +96,7 @@ class Rig:
     limits: Limits = field(default_factory=Limits)
     now_s: float = 1_000.0
     database_url: str | None = None
+    door: DoorSettings = field(default_factory=DoorSettings)
 
     def __post_init__(self) -> None:
         self.provider = FlakyProvider(self.chain.web3.provider)
@@ -115,6 +116,7 @@ class Rig:
             database_url=self.database_url,
             resend_after_s=RESEND_AFTER_S,
             limits=self.limits,
+            door=self.door,
         )
         self.database = open_database(config)
         self.gateway = assemble(

@@ -18,6 +18,7 @@ from contracts.chain import ChainProfile, profile_for
 from contracts.deploy import Deployment
 from contracts.identity import Identity
 from gateway.app import create_app
+from gateway.backlog import Backlog
 from gateway.config import GatewayConfig, masked
 from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
@@ -127,6 +128,7 @@ def assemble(
         operator=operator.address,
         access=config.door.access,
         enrolment=Enrolment(database),
+        backlog=Backlog(database, config.limits),
     )
     return Gateway(
         config=config,

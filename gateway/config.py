@@ -29,7 +29,23 @@ _LOCAL_RPC: Final = "http://127.0.0.1:8545"
 
 
 class Limits(BaseModel):
-    """What one request may cost. Sizes in bytes, amounts in wei."""
+    """What one request may cost, and how many may come. Sizes in bytes, amounts in wei; of rates, 0 = no limit.
+
+    Attributes:
+        max_json_bytes: of a body that is no model.
+        max_model_bytes: of a model.
+        max_gas: of a transaction.
+        max_value_wei: that a transaction may send.
+        max_fee_wei: highest gas x maxFeePerGas of one transaction.
+        requests_per_s: of one device: the account that signed the request, or else the work in it.
+        requests_burst: of one device at once, after a pause.
+        peer_requests_per_s: of one network address, where no account is known.
+        peer_requests_burst: of one network address at once.
+        all_requests_per_s: of all together.
+        all_requests_burst: of all at once.
+        undone_per_account: transactions in no block and operations in no batch.
+        undone_in_all: the same, of all accounts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +54,14 @@ class Limits(BaseModel):
     max_gas: int = Field(default=1_000_000, ge=21_000)
     max_value_wei: int = Field(default=10**19, ge=0)
     max_fee_wei: int = Field(default=10**18, ge=1)
-    """Highest gas x maxFeePerGas of one transaction."""
+    requests_per_s: float = Field(default=20, ge=0)
+    requests_burst: int = Field(default=200, ge=1)
+    peer_requests_per_s: float = Field(default=100, ge=0)
+    peer_requests_burst: int = Field(default=1_000, ge=1)
+    all_requests_per_s: float = Field(default=400, ge=0)
+    all_requests_burst: int = Field(default=4_000, ge=1)
+    undone_per_account: int = Field(default=100, ge=1)
+    undone_in_all: int = Field(default=20_000, ge=1)
 
 
 class Access(StrEnum):
@@ -75,7 +98,7 @@ class GatewayConfig(BaseModel):
         port: to listen on; 0 = any free one.
         interval_s: seconds between the worker's steps.
         resend_after_s: seconds until a transaction that is in no block is sent again.
-        limits: what one request may cost.
+        limits: what one request may cost, and how many may come.
         door: who may come in.
     """
 

@@ -54,6 +54,7 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     TOO_MANY_REQUESTS = "too_many_requests"
+    TOO_MUCH_UNDONE = "too_much_undone"
     HEADERS_TOO_LARGE = "headers_too_large"
     NOT_IMPLEMENTED = "not_implemented"
     TOO_BUSY = "too_busy"

@@ -36,6 +36,8 @@ RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
 OPERATOR = Identity(hashlib.sha256(b"gateway operator").digest())
+NO_HURRY = Limits(requests_per_s=0, peer_requests_per_s=0, all_requests_per_s=0, undone_per_account=10_000)
+"""For tests that hand in much at once."""
 on_both_databases = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
 )
@@ -93,7 +95,7 @@ class Rig:
     deployment: Deployment
     folder: Path
     profile: ChainProfile
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_HURRY
     now_s: float = 1_000.0
     database_url: str | None = None
     door: DoorSettings = field(default_factory=DoorSettings)

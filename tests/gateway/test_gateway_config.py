@@ -38,7 +38,7 @@ def test_a_chain_is_all_that_must_be_said() -> None:
     ("text", "says"),
     [
         ("chian = 1", "unknown key chian; allowed: chain, data"),
-        ("[limits]\nmax_gass = 1", "unknown key limits.max_gass; allowed: max_fee_wei"),
+        ("[limits]\nmax_gass = 1", "unknown key limits.max_gass; allowed: all_requests_burst"),
         ("port = 70000", "port = 70000: input should be less than or equal to 65535"),
         ('port = "8547"', "port = '8547': input should be a valid integer"),
         ("port = true", "port = True: input should be a valid integer"),

@@ -16,18 +16,22 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
-from contracts.identity import Fees
+from contracts.identity import Fees, Identity
 from contracts.panel import PANEL_SEATS
+from contracts.requests import enrolment_digest
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
+from device_agent.request_signer import RequestSigner, Standing
 
 _Json = dict[str, Any]
 
 _MAX_ANSWER_BYTES = 1 << 20
 """Of anything but a model."""
+_SIGNINGS = 3
+"""How often a request is signed anew while the gateway says that its number was used."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
 
@@ -83,14 +87,42 @@ class GatewayClient:
     """One gateway. Raises `GatewayUnreachable` where no answer came, `GatewayRefused` where it said no."""
 
     def __init__(
-        self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None, timeout_s: float = 20
+        self,
+        base_url: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout_s: float = 20,
+        identity: Identity | None = None,
+        realm: str | None = None,
     ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            base_url: where it answers.
+            transport: how to get there; default: sockets.
+            timeout_s: longest silence.
+            identity: the account that is enrolled there and signs the requests; None where the gateway is open to all.
+            realm: what the gateway called itself at enrolment: requests are signed for no other one. None: whatever it
+                says at the first request.
+        """
         self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s)
         self._known: ChainFacts | None = None
+        self._identity = identity
+        self._realm = realm
+        self._signer: RequestSigner | None = None
 
     async def close(self) -> None:
         """Close connections."""
         await self._http.aclose()
+
+    async def enrol(self, token: str) -> Standing:
+        """Redeem a one-time token of the gateway's operator for this client's account. Again is no harm."""
+        if self._identity is None:
+            raise ValueError("only a client with an identity can be enrolled")
+        account = self._identity.address
+        signature = self._identity.sign_digest(enrolment_digest(token=token, account=account))
+        body = {"token": token, "account": account, "signature": "0x" + signature.hex()}
+        return self._standing(await self._send("POST", "/v1/devices", json=body))
 
     async def chain(self) -> ChainFacts:
         """Ask for the chain's facts."""
@@ -196,28 +228,79 @@ class GatewayClient:
     async def _json(self, method: str, path: str, **options: Any) -> _Json:
         response = await self._request(method, path, **options)
         _raise_for(response)
-        try:
-            answer = _parsed(response)
-        except ValueError as error:
-            raise GatewayUnreachable(f"{path}: the answer is not JSON") from error
-        if not isinstance(answer, dict):
-            raise GatewayUnreachable(f"{path}: the answer is not an object")
-        return answer
+        return _object(response)
 
-    async def _request(
-        self, method: str, path: str, *, max_bytes: int = _MAX_ANSWER_BYTES, **options: Any
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask, and sign if there is an identity. Numbers that another run of this device used up are asked for anew."""
+        if self._identity is None:
+            return await self._send(method, path, **options)
+        for _ in range(_SIGNINGS):
+            if self._signer is None:
+                standing = self._standing(await self._send("GET", f"/v1/devices/{self._identity.address}"))
+                self._signer = RequestSigner(self._identity, standing)
+            signer = self._signer
+            response = await self._send(method, path, signer=signer, **options)
+            if not _is_replayed(response):
+                break
+            if self._signer is signer:  # else another request has asked already
+                self._signer = None
+        return response
+
+    def _standing(self, response: httpx.Response) -> Standing:
+        _raise_for(response)
+        answer = _object(response)
+        with _understood("/v1/devices"):
+            standing = Standing(realm=str(answer["realm"])[:80], counter=_whole(answer["counter"], bits=62))
+        if self._realm not in (None, standing.realm):
+            raise GatewayUnreachable("this is not the gateway where the device was enrolled: its realm is another one")
+        return standing
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        signer: RequestSigner | None = None,
+        max_bytes: int = _MAX_ANSWER_BYTES,
+        **options: Any,
     ) -> httpx.Response:
-        """Ask, and read at most `max_bytes` of the answer."""
+        """Ask once, and read at most `max_bytes` of the answer."""
+        request = self._http.build_request(method, path, **options)
+        if signer is not None:
+            signer.sign(request)
         try:
-            async with self._http.stream(method, path, **options) as response:
+            response = await self._http.send(request, stream=True)
+            try:
                 body = bytearray()
                 async for part in response.aiter_bytes():
                     body += part
                     if len(body) > max_bytes:
                         raise GatewayRefused(502, "too_large", f"an answer above {max_bytes} bytes", retry=False)
+            finally:
+                await response.aclose()
         except httpx.HTTPError as error:
             raise GatewayUnreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
-        return httpx.Response(response.status_code, content=bytes(body), request=response.request)
+        return httpx.Response(response.status_code, content=bytes(body), request=request)
+
+
+def _object(response: httpx.Response) -> _Json:
+    path = response.request.url.path
+    try:
+        answer = _parsed(response)
+    except ValueError as error:
+        raise GatewayUnreachable(f"{path}: the answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise GatewayUnreachable(f"{path}: the answer is not an object")
+    return answer
+
+
+def _is_replayed(response: httpx.Response) -> bool:
+    if response.status_code != 401:
+        return False
+    try:
+        return bool(_parsed(response)["error"]["code"] == "replayed")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _parsed(response: httpx.Response) -> Any:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from contracts.errors import ContractsError
-from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+from gateway.errors import ConfigError, GatewayError, Refusal, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway.compose import Gateway
@@ -35,6 +38,7 @@ examples:
   idml-gateway serve --config gateway.toml --no-worker
   idml-gateway worker --config gateway.toml         the other half, in a process of its own
   idml-gateway serve --chain anvil --rpc-url http://127.0.0.1:8545 --data run --deployment deployments
+  idml-gateway enrol --config gateway.toml --count 10 --valid-for 48 --name lab
   idml-gateway inspect --config gateway.toml 0x1234...   what became of a transaction or an encounter
 
 gateway.toml:
@@ -43,6 +47,8 @@ gateway.toml:
   operator_key = "/etc/idml/operator.key"   # whose account pays for the operations of devices
   [limits]
   max_gas = 1_000_000
+  [door]
+  access = "enrolled"             # serve only devices that redeemed a token of `enrol`; default: "open"
 
 A variable IDML_GATEWAY_<KEY> goes before the file, a flag before both:
 IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
@@ -108,6 +114,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|OPERATION|ENCOUNTER", help="0x and 64 hex digits")
     inspecting.set_defaults(run=_inspect)
+    enrolling = commands.add_parser(
+        "enrol", parents=[settings], allow_abbrev=False, help="print tokens that enrol one device each"
+    )
+    enrolling.add_argument("--count", type=_count, default=1, metavar="N", help="how many (default: 1)")
+    enrolling.add_argument("--valid-for", type=_hours, default=72.0, metavar="HOURS", help="default: 72")
+    enrolling.add_argument("--name", type=_name, help="how the list will call their devices")
+    instead = enrolling.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="print the enrolled devices instead")
+    instead.add_argument("--revoke", type=_account, metavar="ACCOUNT", help="serve this device no more")
+    enrolling.set_defaults(run=_enrol)
     return parser
 
 
@@ -270,6 +286,66 @@ def _inspect(arguments: argparse.Namespace) -> int:
         database.close()
     print(json.dumps(shown, indent=2))
     return 0
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from gateway.compose import open_database  # noqa: PLC0415
+    from gateway.enrolment import Enrolment  # noqa: PLC0415
+
+    database = open_database(_config(arguments))
+    enrolment = Enrolment(database)
+    try:
+        if arguments.list:
+            for device in enrolment.devices():
+                state = "revoked" if device.revoked else "enrolled"
+                at = datetime.fromtimestamp(device.enrolled_at_s, UTC).isoformat(timespec="seconds")
+                print(device.account, state, at, device.name or "-")
+        elif arguments.revoke is not None:
+            if not enrolment.revoke(arguments.revoke):
+                _complain(GatewayError(f"{arguments.revoke} is not enrolled"))
+                return 1
+        else:
+            valid_s = arguments.valid_for * 3600
+            for token in enrolment.issue(arguments.count, name=arguments.name, valid_s=valid_s, now_s=time.time()):
+                print(token)
+    finally:
+        database.close()
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(_number(text, low=1, high=10_000))
+
+
+def _account(text: str) -> str:
+    from gateway.accounts import checked_address  # noqa: PLC0415
+
+    try:
+        return checked_address(text)
+    except Refusal as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
+def _hours(text: str) -> float:
+    return _number(text, low=1 / 60, high=24 * 366)
+
+
+def _number(text: str, *, low: float, high: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
+    return number
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= 80 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a name has 1 to 80 characters that can be printed")
+    return text
 
 
 def _digest(text: str) -> str:

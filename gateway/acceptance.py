@@ -7,6 +7,7 @@ import logging
 from contracts.deploy import Deployment
 from contracts.errors import decode_revert
 from contracts.reverts import TooEarly, VotesMissing
+from gateway.admission import Admit, admit_anyone
 from gateway.config import Limits
 from gateway.errors import Code, NodeUnavailable, Refusal
 from gateway.node import Node
@@ -30,8 +31,10 @@ class Acceptance:
         self._deployment = deployment
         self._limits = limits
 
-    def take(self, raw: bytes, *, now_s: float) -> tuple[Submission, bool]:
+    def take(self, raw: bytes, *, now_s: float, admit: Admit = admit_anyone) -> tuple[Submission, bool]:
         """Check a transaction from anywhere and keep it; return its submission and whether it is new.
+
+        `admit` is asked before anything is stored.
 
         Raises `Refusal` if it is none that is relayed or would be reverted, and `StoreUnavailable` if it is not kept.
         """
@@ -44,6 +47,7 @@ class Acceptance:
         )
         self._check_floor(checked)
         known = self._store.submission(checked.id)
+        admit(checked.sender, known is None)
         if known is not None:
             return known, False
         if not self._store.under_way(checked.sender):

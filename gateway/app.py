@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Flask
+from flask import Flask, request
 
 from contracts.deploy import Deployment
 from gateway.acceptance import Acceptance
 from gateway.accounts import Accounts
 from gateway.answering import answer_errors
+from gateway.backlog import Backlog
 from gateway.cases import Cases
-from gateway.config import Limits
+from gateway.config import Access, Limits
+from gateway.door import Door
+from gateway.enrolment import Enrolment
 from gateway.node import Node
+from gateway.routes.devices import device_routes
 from gateway.routes.facts import fact_routes
 from gateway.routes.feed import feed_routes
 from gateway.routes.health import health_routes
@@ -24,6 +28,7 @@ from gateway.routes.models import model_routes
 from gateway.routes.work import work_routes
 from gateway.shelf import Shelf
 from gateway.store import Store
+from gateway.turnstile import Turnstile
 
 
 def create_app(
@@ -35,6 +40,9 @@ def create_app(
     limits: Limits,
     now_s: Callable[[], float],
     operator: str,
+    access: Access,
+    enrolment: Enrolment,
+    backlog: Backlog,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -43,9 +51,12 @@ def create_app(
         shelf: model snapshots.
         node: for account balances, nonces and fees.
         deployment: the contracts this gateway relays to.
-        limits: what one request may cost.
+        limits: what one request may cost, and how many may come.
         now_s: wall clock, Unix seconds.
         operator: checksum address of the account that pays for batches.
+        access: who has to sign requests.
+        enrolment: which devices are known.
+        backlog: how much waits already.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -54,13 +65,18 @@ def create_app(
     accounts = Accounts(store=store, node=node, deployment=deployment)
     acceptance = Acceptance(store=store, node=node, deployment=deployment, limits=limits)
     cases = Cases(store=store, accounts=accounts, domain=deployment.domain, now_s=now_s)
+    door = Door(access=access, enrolment=enrolment, turnstile=Turnstile(limits, now_s), backlog=backlog)
+    admit = door.admit_work
     for routes in (
-        work_routes(acceptance=acceptance, cases=cases, store=store, limits=limits, now_s=now_s),
+        work_routes(acceptance=acceptance, cases=cases, store=store, admit=admit, limits=limits, now_s=now_s),
         fact_routes(accounts=accounts, store=store),
         feed_routes(cases=cases, store=store),
         model_routes(shelf=shelf),
+        device_routes(enrolment=enrolment, now_s=now_s),
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):
         app.register_blueprint(routes)
+    app.before_request(lambda: door.admit(request))
+    app.after_request(lambda response: door.leave(request, response))
     answer_errors(app)
     return app

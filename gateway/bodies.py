@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from typing import Any, Final
 
-from flask import request
+from flask import Request, request
 
+from contracts.requests import EMPTY_SHA256, read_content_digest
 from gateway.errors import Code, Refusal
 
 _MAX_BRACKETS: Final = 8
@@ -22,6 +24,7 @@ def json_members(*members: str, max_bytes: int) -> dict[str, str]:
         raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {max_bytes} bytes of JSON")
     request.max_content_length = max_bytes  # also for a body that does not say how long it is
     data = request.get_data()
+    check_claim(hashlib.sha256(data).digest())
     # Python's reader recurses: a body as deep as it is long could end the process.
     body: Any = None
     if data.count(b"[") + data.count(b"{") <= _MAX_BRACKETS:
@@ -35,6 +38,26 @@ def json_members(*members: str, max_bytes: int) -> dict[str, str]:
         wanted = ", ".join(f'"{one}": "..."' for one in members)
         raise Refusal(400, Code.BAD_REQUEST, f"the body must be {{{wanted}}}")
     return body
+
+
+def claimed_sha256(asked: Request) -> bytes | None:
+    """Return the SHA-256 that a request says its body has, None if it says nothing. Raises `Refusal`.
+
+    A signed request speaks of its body in any case: where it names no digest, there is to be no body.
+    """
+    text = asked.headers.get("Content-Digest")
+    if text is None:
+        return EMPTY_SHA256 if "Authorization" in asked.headers else None
+    try:
+        return read_content_digest(text)
+    except ValueError as error:
+        raise Refusal(400, Code.BAD_REQUEST, str(error)) from None
+
+
+def check_claim(sha256: bytes) -> None:
+    """Make sure that the body of this request, whose SHA-256 this is, is what it says. Raises `Refusal`."""
+    if claimed_sha256(request) not in (None, sha256):
+        raise Refusal(400, Code.BODY_DIFFERS, "the body is not the one that Content-Digest names")
 
 
 def hex_member(member: str, *, max_bytes: int) -> bytes:

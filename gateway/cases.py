@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from contracts.calls import Finalise, ReportSigned, VoteSigned, terms_of
+from contracts.calls import Finalise, Permit, ReportSigned, VoteSigned, terms_of
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from gateway.accounts import Accounts
+from gateway.admission import Admit, admit_anyone
 from gateway.case import Case, voting
 from gateway.errors import Code, Refusal
 from gateway.operation import CheckedOperation, check_operation
@@ -60,10 +61,15 @@ class Cases:
             now_s=self._now_s(),
         )
 
-    def take(self, data: bytes) -> tuple[Operation, bool]:
-        """Check an operation from anywhere and keep it; return it and whether it is new. Raises `Refusal`."""
+    def take(self, data: bytes, *, admit: Admit = admit_anyone) -> tuple[Operation, bool]:
+        """Check an operation from anywhere and keep it; return it and whether it is new. Raises `Refusal`.
+
+        `admit` is asked before anything is stored.
+        """
         checked = check_operation(data, self._domain)
-        if self._store.operation(checked.id) is None:
+        new = self._store.operation(checked.id) is None
+        admit(None if isinstance(checked.call, Permit) else checked.account, new)
+        if new:
             self._check_in_place(checked)
         return self._store.accept_operation(checked, now_s=self._now_s())
 

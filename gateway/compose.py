@@ -19,7 +19,9 @@ from contracts.deploy import Deployment
 from contracts.errors import ContractsError
 from contracts.identity import Identity
 from gateway.app import create_app
+from gateway.backlog import Backlog
 from gateway.config import GatewayConfig, masked
+from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.node import Node
@@ -136,6 +138,9 @@ def assemble(
         limits=config.limits,
         now_s=now_s,
         operator=operator.address,
+        access=config.door.access,
+        enrolment=Enrolment(database),
+        backlog=Backlog(database, config.limits),
     )
     observe(
         app,

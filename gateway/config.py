@@ -45,7 +45,23 @@ class LogLevel(StrEnum):
 
 
 class Limits(BaseModel):
-    """What one request may cost. Sizes in bytes, amounts in wei."""
+    """What one request may cost, and how many may come. Sizes in bytes, amounts in wei; of rates, 0 = no limit.
+
+    Attributes:
+        max_json_bytes: of a body that is no model.
+        max_model_bytes: of a model.
+        max_gas: of a transaction.
+        max_value_wei: that a transaction may send.
+        max_fee_wei: highest gas x maxFeePerGas of one transaction.
+        requests_per_s: of one device: the account that signed the request, or else the work in it.
+        requests_burst: of one device at once, after a pause.
+        peer_requests_per_s: of one network address, where no account is known.
+        peer_requests_burst: of one network address at once.
+        all_requests_per_s: of all together.
+        all_requests_burst: of all at once.
+        undone_per_account: transactions in no block and operations in no batch.
+        undone_in_all: the same, of all accounts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +70,33 @@ class Limits(BaseModel):
     max_gas: int = Field(default=1_000_000, ge=21_000)
     max_value_wei: int = Field(default=10**19, ge=0)
     max_fee_wei: int = Field(default=10**18, ge=1)
-    """Highest gas x maxFeePerGas of one transaction."""
+    requests_per_s: float = Field(default=20, ge=0)
+    requests_burst: int = Field(default=200, ge=1)
+    peer_requests_per_s: float = Field(default=100, ge=0)
+    peer_requests_burst: int = Field(default=1_000, ge=1)
+    all_requests_per_s: float = Field(default=400, ge=0)
+    all_requests_burst: int = Field(default=4_000, ge=1)
+    undone_per_account: int = Field(default=100, ge=1)
+    undone_in_all: int = Field(default=20_000, ge=1)
+
+
+class Access(StrEnum):
+    """Whom a gateway serves."""
+
+    OPEN = "open"
+    ENROLLED = "enrolled"
+
+
+class DoorSettings(BaseModel):
+    """Who may come in.
+
+    Attributes:
+        access: "open": anyone; "enrolled": devices that redeemed a token of `idml-gateway enrol`, by signed requests.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    access: Access = Access.OPEN
 
 
 class GatewayConfig(BaseModel):
@@ -75,7 +117,8 @@ class GatewayConfig(BaseModel):
         resend_after_s: seconds until a transaction that is in no block is sent again.
         log_format: text for people, json for programs.
         log_level: the least level that is logged; debug includes the libraries'.
-        limits: what one request may cost.
+        limits: what one request may cost, and how many may come.
+        door: who may come in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,6 +137,7 @@ class GatewayConfig(BaseModel):
     log_format: LogFormat = LogFormat.TEXT
     log_level: LogLevel = LogLevel.INFO
     limits: Limits = Limits()
+    door: DoorSettings = DoorSettings()
 
     @field_validator("chain")
     @classmethod
@@ -152,9 +196,16 @@ class GatewayConfig(BaseModel):
             "rpc_url": self.node_url,
             "operator_key": str(self.operator_file),
         }
-        limits = values.pop("limits")
-        for key, value in [*values.items(), *((f"limits.{key}", value) for key, value in limits.items())]:
-            yield f"{key} = {masked(value)}"
+        for key, value in values.items():
+            if key not in _INNER:
+                yield f"{key} = {masked(value)}"
+        for table in _INNER:
+            for key, value in values[table].items():
+                yield f"{table}.{key} = {masked(value)}"
+
+
+_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings}
+"""The tables within the settings."""
 
 
 def masked(value: object) -> str:
@@ -239,8 +290,8 @@ def _put(values: dict[str, Any], key: str, value: object, *, source: str) -> Non
 
 def _typed(key: str, text: str) -> object:
     """A variable's text as a number, where the key wants one and it is one."""
-    model: type[BaseModel] = Limits if key.startswith("limits.") else GatewayConfig
-    field = model.model_fields.get(key.rpartition(".")[2])
+    table, _, name = key.rpartition(".")
+    field = _INNER.get(table, GatewayConfig).model_fields.get(name)
     if field is None or field.annotation not in (int, float):
         return text
     try:
@@ -268,4 +319,4 @@ def _explain(error: ValidationError, sources: Mapping[str, str], path: Path | No
 
 
 def _allowed(place: list[str]) -> str:
-    return ", ".join(sorted((Limits if place == ["limits"] else GatewayConfig).model_fields))
+    return ", ".join(sorted(_INNER.get(".".join(place), GatewayConfig).model_fields))

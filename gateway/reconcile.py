@@ -63,12 +63,12 @@ def _compared(one: Submission, node: Node, head: Block) -> Iterator[Difference]:
             words = f"{one.state.value} here, but block {place.block} holds {key}"
             yield Difference(about=one.id, words=words)
         return
-    place = found.get(one.mined or "")
+    there = found.get(one.mined or "")
     here = Place(block=one.block or 0, succeeded=bool(one.succeeded))
-    if place is None:
+    if there is None:
         yield Difference(about=one.id, words=f"{one.state.value} in block {one.block} here, but no block holds it")
-    elif place != here:
-        yield Difference(about=one.id, words=f"{_told(here)} here, but {_told(place)} on the chain")
+    elif there != here:
+        yield Difference(about=one.id, words=f"{_told(here)} here, but {_told(there)} on the chain")
 
 
 def _told(place: Place) -> str:

@@ -18,13 +18,17 @@ from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
 from device_agent.loopback.world import InProcessTransport
 from gateway.compose import Gateway, assemble
-from gateway.config import GatewayConfig
+from gateway.config import GatewayConfig, Limits
 from gateway.node import Node
 from gateway.tables import Database
 
 MODELS = "models"
 HEARTBEAT_S = 30.0
 _SAMPLE_S = 60.0
+
+
+_NO_HURRY = Limits(requests_per_s=0, peer_requests_per_s=0, all_requests_per_s=0)
+"""All devices ask from one address, and what a day brings may come within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ def open_relay(
     given: Given, chain: LocalChain, deployment: Deployment, clock: VirtualClock, operator: Identity
 ) -> Relay:
     """Put a real gateway over the chain, its files in the run's folder; `operator` pays for its batches."""
-    config = GatewayConfig(chain=chain.kind, data=given.out, resend_after_s=HEARTBEAT_S)
+    config = GatewayConfig(chain=chain.kind, data=given.out, resend_after_s=HEARTBEAT_S, limits=_NO_HURRY)
     gateway = assemble(
         config,
         node=Node(chain.web3, PROFILES[chain.kind]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
+from gateway.bodies import check_claim
 from gateway.shelf import Shelf
 
 _A_YEAR_S: Final = 31_536_000
@@ -17,7 +19,9 @@ def model_routes(*, shelf: Shelf) -> Blueprint:
 
     @routes.put("/v1/models/<digest>")
     def put_model(digest: str) -> tuple[Response, int]:
-        new = shelf.put(digest, request.get_data(cache=False))
+        body = request.get_data(cache=False)
+        check_claim(hashlib.sha256(body).digest())
+        new = shelf.put(digest, body)
         return jsonify({"digest": digest}), 201 if new else 200
 
     @routes.get("/v1/models/<digest>")

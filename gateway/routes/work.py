@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify
 
 from gateway.acceptance import Acceptance
+from gateway.admission import Admit
 from gateway.bodies import hex_member
 from gateway.cases import Cases
 from gateway.config import Limits
@@ -16,7 +17,13 @@ from gateway.store import Store
 
 
 def work_routes(
-    *, acceptance: Acceptance, cases: Cases, store: Store, limits: Limits, now_s: Callable[[], float]
+    *,
+    acceptance: Acceptance,
+    cases: Cases,
+    store: Store,
+    admit: Admit,
+    limits: Limits,
+    now_s: Callable[[], float],
 ) -> Blueprint:
     """Take transactions and operations, and tell what became of them."""
     routes = Blueprint("work", __name__)
@@ -24,7 +31,7 @@ def work_routes(
     @routes.post("/v1/transactions")
     def post_transaction() -> tuple[Response, int]:
         raw = hex_member("raw", max_bytes=limits.max_json_bytes)
-        submission, new = acceptance.take(raw, now_s=now_s())
+        submission, new = acceptance.take(raw, now_s=now_s(), admit=admit)
         return jsonify(submission_view(submission)), 202 if new else 200
 
     @routes.get("/v1/transactions/<key>")
@@ -36,7 +43,7 @@ def work_routes(
 
     @routes.post("/v1/operations")
     def post_operation() -> tuple[Response, int]:
-        operation, new = cases.take(hex_member("call", max_bytes=limits.max_json_bytes))
+        operation, new = cases.take(hex_member("call", max_bytes=limits.max_json_bytes), admit=admit)
         return jsonify(operation_view(operation)), 202 if new else 200
 
     @routes.get("/v1/operations/<key>")

@@ -11,6 +11,7 @@ from postgresql_server import MISSING, PostgresqlServer, open_postgresql, progra
 from contracts.chain import PROFILES, ChainProfile, Finality
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
+from gateway.config import Access, DoorSettings
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +70,11 @@ def deep(deployed_chain: tuple[LocalChain, Deployment], tmp_path: Path, database
     """On a chain that may reorganise: final means three blocks deep."""
     profile = replace(PROFILES["embedded"], finality=Finality.DEPTH, finality_depth_blocks=3)
     yield from _rig(deployed_chain, tmp_path, profile, database_url)
+
+
+@pytest.fixture
+def closed(rig: Rig) -> Rig:
+    """A gateway that serves enrolled devices alone."""
+    rig.door = DoorSettings(access=Access.ENROLLED)
+    rig.restart()
+    return rig

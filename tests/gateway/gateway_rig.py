@@ -23,7 +23,7 @@ from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.terms import Terms
 from gateway.compose import assemble, open_database
-from gateway.config import GatewayConfig, Limits
+from gateway.config import DoorSettings, GatewayConfig, Limits
 from gateway.node import Node
 from gateway.submission import State
 
@@ -36,6 +36,8 @@ RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
 OPERATOR = Identity(hashlib.sha256(b"gateway operator").digest())
+NO_HURRY = Limits(requests_per_s=0, peer_requests_per_s=0, all_requests_per_s=0, undone_per_account=10_000)
+"""For tests that hand in much at once."""
 on_both_databases = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
 )
@@ -93,11 +95,12 @@ class Rig:
     deployment: Deployment
     folder: Path
     profile: ChainProfile
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_HURRY
     now_s: float = 1_000.0
     database_url: str | None = None
     web3: Web3 | None = None
     """How the gateway reaches the chain, if not by `provider`."""
+    door: DoorSettings = field(default_factory=DoorSettings)
 
     def __post_init__(self) -> None:
         self.provider = FlakyProvider(self.chain.web3.provider)
@@ -117,6 +120,7 @@ class Rig:
             database_url=self.database_url,
             resend_after_s=RESEND_AFTER_S,
             limits=self.limits,
+            door=self.door,
         )
         self.database = open_database(config)
         self.gateway = assemble(

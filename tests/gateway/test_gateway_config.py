@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import GatewayConfig, Limits, masked, read_config
+from gateway.config import DoorSettings, GatewayConfig, Limits, masked, read_config
 from gateway.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def test_a_chain_is_all_that_must_be_said() -> None:
     ("text", "says"),
     [
         ("chian = 1", "unknown key chian; allowed: chain, data"),
-        ("[limits]\nmax_gass = 1", "unknown key limits.max_gass; allowed: max_fee_wei"),
+        ("[limits]\nmax_gass = 1", "unknown key limits.max_gass; allowed: all_requests_burst"),
         ("port = 70000", "port = 70000: input should be less than or equal to 65535"),
         ('port = "8547"', "port = '8547': input should be a valid integer"),
         ("port = true", "port = True: input should be a valid integer"),
@@ -56,6 +56,8 @@ def test_a_chain_is_all_that_must_be_said() -> None:
         ("limits = 5", "limits = 5: input should be an object"),
         ("[limits]\nmax_gas = 5", "limits.max_gas = 5: input should be greater than or equal to 21000"),
         ('host = ""', "host = ''"),
+        ('[door]\naccess = "ajar"', "door.access = 'ajar': input should be 'open' or 'enrolled'"),
+        ("[door]\nacces = 1", "unknown key door.acces; allowed: access"),
         ("nonsense", "not TOML"),
     ],
 )
@@ -126,5 +128,8 @@ def test_the_effective_settings_show_every_key_and_no_secret() -> None:
     config = GatewayConfig(chain="https://u:KEY@rpc.example/KEY", database_url="postgresql://u:KEY@db/idml")
     shown = list(config.shown())
     assert "KEY" not in "".join(shown)
+    inner = {"limits": Limits, "door": DoorSettings}
     keys = {line.split(" = ")[0] for line in shown}
-    assert keys == (set(GatewayConfig.model_fields) - {"limits"}) | {f"limits.{one}" for one in Limits.model_fields}
+    assert keys == (set(GatewayConfig.model_fields) - set(inner)) | {
+        f"{table}.{one}" for table, model in inner.items() for one in model.model_fields
+    }

@@ -19,7 +19,9 @@ from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
 from contracts.terms import Domain
 from gateway.__main__ import main
+from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch
+from gateway.tables import Database
 from gateway.worker import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,12 @@ ROOT = Path(__file__).parents[2]
         ["inspect"],
         ["inspect", "0x12"],
         ["worker", "--port", "1"],
+        ["enrol", "--count", "0"],
+        ["enrol", "--count", "1.5"],
+        ["enrol", "--valid-for", "nan"],
+        ["enrol", "--name", ""],
+        ["enrol", "--revoke", "0x12"],
+        ["enrol", "--list", "--revoke", "0x" + "00" * 20],
     ],
 )
 def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +52,7 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["worker"], ["inspect"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["worker"], ["inspect"], ["enrol"]])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -104,6 +112,26 @@ def test_inspecting_where_nothing_is_writes_nothing(tmp_path: Path, capsys: pyte
     status, _ = failed(["inspect", *at, "0x" + "00" * 32], capsys)
     assert status == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_are_printed_and_devices_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["enrol", "--chain", "anvil", "--data", str(tmp_path)]
+    assert main([*command, "--count", "2", "--name", "lab"]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first != second
+    for file in tmp_path.glob("gateway.sqlite*"):
+        assert first.encode() not in file.read_bytes()
+    database = Database(f"sqlite:///{tmp_path}/gateway.sqlite")
+    Enrolment(database).redeem(first, ALICE.address, now_s=time.time())
+    database.close()
+    assert main([*command, "--list"]) == 0
+    account, state, _, name = capsys.readouterr().out.split()
+    assert (account, state, name) == (ALICE.address, "enrolled", "lab")
+    assert main([*command, "--revoke", ALICE.address.lower()]) == 0
+    assert main([*command, "--list"]) == 0
+    assert "revoked" in capsys.readouterr().out
+    status, words = failed([*command, "--revoke", ALICE.address], capsys)
+    assert (status, "is not enrolled" in words) == (1, True)
 
 
 # Truly served

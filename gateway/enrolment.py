@@ -1,0 +1,186 @@
+"""Which devices may use this gateway: tokens that enrol one device each, and the requests a device has made.
+
+Of a token only its hash is kept. A device's window of numbers is on disk before its request is served, so no request is
+served twice, whatever ends this process, and whichever of the gateways on one database it reaches. A row of a device is
+never deleted: who is enrolled anew goes on from the number where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway.errors import Code, Refusal
+from gateway.replay import Window, after_request
+from gateway.tables import TABLES, Database
+
+_TOKEN_BYTES: Final = 24
+
+TOKENS = sa.Table(
+    "enrolment_tokens",
+    TABLES,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(80)),
+    sa.Column("expires_at_s", sa.Float, nullable=False),
+    # The account it enrolled; None while it is unused.
+    sa.Column("account", sa.String(42)),
+)
+
+DEVICES = sa.Table(
+    "devices",
+    TABLES,
+    sa.Column("account", sa.String(42), primary_key=True),
+    sa.Column("name", sa.String(80)),
+    sa.Column("enrolled_at_s", sa.Float, nullable=False),
+    sa.Column("revoked", sa.Boolean, nullable=False, server_default=sa.false()),
+    # A `gateway.replay.Window`; `seen` in hex digits, since no database counts 64 bits without a sign.
+    sa.Column("highest", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("seen", sa.String(16), nullable=False, server_default="0"),
+)
+
+REALMS = sa.Table(
+    "realms",
+    TABLES,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("realm", sa.String(32), nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """An enrolled device.
+
+    Attributes:
+        account: checksum address.
+        name: as the operator called its token, None if it did not.
+        enrolled_at_s: Unix seconds.
+        revoked: it may not use this gateway any more.
+        counter: the highest number it has used.
+    """
+
+    account: str
+    name: str | None
+    enrolled_at_s: float
+    revoked: bool
+    counter: int
+
+
+class Enrolment:
+    """The tokens and devices of one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep them in an open database."""
+        self._db = database
+        self._realm: str | None = None
+
+    def realm(self) -> str:
+        """Return the name that requests are signed for: random, of this database."""
+        if self._realm is None:
+            try:
+                self._realm = self._find_realm()
+            except sa.exc.IntegrityError:
+                self._realm = self._find_realm()  # another gateway made it at the same moment
+        return self._realm
+
+    def _find_realm(self) -> str:
+        with self._db.write() as db:
+            known = db.execute(sa.select(REALMS.c.realm)).scalar()
+            if known is None:
+                known = secrets.token_hex(16)
+                db.execute(sa.insert(REALMS).values(number=0, realm=known))
+            return str(known)
+
+    def issue(self, count: int, *, name: str | None, valid_s: float, now_s: float) -> list[str]:
+        """Make tokens that enrol one device each within `valid_s`; they are shown this once. Forget expired ones."""
+        tokens = [secrets.token_urlsafe(_TOKEN_BYTES) for _ in range(count)]
+        expires_at_s = now_s + valid_s
+        with self._db.write() as db:
+            db.execute(sa.delete(TOKENS).where(TOKENS.c.expires_at_s < now_s))
+            db.execute(
+                sa.insert(TOKENS),
+                [{"sha256": _hashed(token), "name": name, "expires_at_s": expires_at_s} for token in tokens],
+            )
+        return tokens
+
+    def redeem(self, token: str, account: str, *, now_s: float) -> tuple[Device, bool]:
+        """Enrol an account by a token; return the device and whether that is new.
+
+        The same again by the same account changes nothing: an answer may have been lost. Raises `Refusal` 403.
+        """
+        with self._db.write() as db:
+            found = db.execute(sa.select(TOKENS).where(TOKENS.c.sha256 == _hashed(token)).with_for_update()).first()
+            if found is None or found.expires_at_s < now_s or found.account not in (None, account):
+                words = "this token is unknown, expired or used: ask the operator for another one"
+                raise Refusal(403, Code.TOKEN_REFUSED, words)
+            if found.account is not None:
+                return _device(db, account), False
+            db.execute(sa.update(TOKENS).where(TOKENS.c.sha256 == found.sha256).values(account=account))
+            values = {"name": found.name, "enrolled_at_s": now_s, "revoked": False}
+            known = db.execute(sa.update(DEVICES).where(DEVICES.c.account == account).values(values)).rowcount
+            if not known:
+                db.execute(sa.insert(DEVICES).values(account=account, **values))
+            return _device(db, account), True
+
+    def device(self, account: str) -> Device:
+        """Return an enrolled device. Raises `Refusal` 404."""
+        with self._db.read() as db:
+            return _device(db, account)
+
+    def devices(self) -> list[Device]:
+        """Return all devices, oldest first."""
+        with self._db.read() as db:
+            rows = db.execute(sa.select(DEVICES).order_by(DEVICES.c.enrolled_at_s, DEVICES.c.account))
+            return [_as_device(row) for row in rows]
+
+    def revoke(self, account: str) -> bool:
+        """Serve a device no more; return whether it was enrolled. It keeps its tokens from enrolling it again."""
+        with self._db.write() as db:
+            changed = db.execute(
+                sa.update(DEVICES)
+                .where(DEVICES.c.account == account, DEVICES.c.revoked.is_(False))
+                .values(revoked=True)
+            )
+            return bool(changed.rowcount)
+
+    def use(self, account: str, counter: int) -> None:
+        """Write down that a device makes the request of this number. Raises `Refusal` if it did so before."""
+        with self._db.write() as db:
+            row = db.execute(sa.select(DEVICES).where(DEVICES.c.account == account).with_for_update()).first()
+            if row is None or row.revoked:
+                words = f"{account} is not enrolled at this gateway: redeem a token of its operator's"
+                raise Refusal(403, Code.NOT_ENROLLED, words)
+            window = after_request(Window(highest=row.highest, seen=int(row.seen, 16)), counter)
+            if window is None:
+                words = f"request {counter} of {account} was made before: go on from {row.highest}"
+                raise Refusal(401, Code.REPLAYED, words, retry=True)
+            db.execute(
+                sa.update(DEVICES)
+                .where(DEVICES.c.account == account)
+                .values(highest=window.highest, seen=f"{window.seen:x}")
+            )
+
+
+def _device(db: Connection, account: str) -> Device:
+    row = db.execute(sa.select(DEVICES).where(DEVICES.c.account == account)).first()
+    if row is None:
+        raise Refusal(404, Code.NOT_FOUND, f"{account} is not enrolled at this gateway")
+    return _as_device(row)
+
+
+def _as_device(row: sa.Row[tuple[str, str | None, float, bool, int, str]]) -> Device:
+    return Device(
+        account=row.account,
+        name=row.name,
+        enrolled_at_s=row.enrolled_at_s,
+        revoked=row.revoked,
+        counter=row.highest,
+    )
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -40,6 +40,7 @@ examples:
   idml-gateway serve --chain anvil --rpc-url http://127.0.0.1:8545 --data run --deployment deployments
   idml-gateway enrol --config gateway.toml --count 10 --valid-for 48 --name lab
   idml-gateway inspect --config gateway.toml 0x1234...   what became of a transaction or an encounter
+  idml-gateway reconcile --config gateway.toml      does the chain agree? (exit code 1 if not)
 
 gateway.toml:
   chain = "amoy"                  # anvil, ganache, amoy or an RPC URL
@@ -114,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|OPERATION|ENCOUNTER", help="0x and 64 hex digits")
     inspecting.set_defaults(run=_inspect)
+    reconciling = commands.add_parser(
+        "reconcile",
+        parents=[settings],
+        allow_abbrev=False,
+        help="compare what the database says with what the chain shows; changes nothing",
+    )
+    reconciling.set_defaults(run=_reconcile)
     enrolling = commands.add_parser(
         "enrol", parents=[settings], allow_abbrev=False, help="print tokens that enrol one device each"
     )
@@ -286,6 +294,20 @@ def _inspect(arguments: argparse.Namespace) -> int:
         database.close()
     print(json.dumps(shown, indent=2))
     return 0
+
+
+def _reconcile(arguments: argparse.Namespace) -> int:
+    from gateway.reconcile import differences  # noqa: PLC0415
+
+    with _open(_config(arguments)) as opened:
+        head = opened.store.head()
+        counts = {state: count for state, count in opened.store.counts().items() if count}
+        found = list(differences(opened.store, opened.node, operator=opened.operator.address))
+    for one in found:
+        print(f"{one.about}: {one.words}")
+    known = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no transaction"
+    print(f"{known}, as of block {head.number if head else 'none'}; {len(found)} differences from the chain")
+    return 1 if found else 0
 
 
 def _enrol(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -31,9 +31,27 @@ _REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, cal
 """Calls that carry both salts."""
 
 
-def confirm(
-    store: Store, node: Node, *, domain: Domain, token: str, first_block: int, genesis: str, metrics: Metrics
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """What in a block is about this gateway.
+
+    Attributes:
+        domain: where encounters live.
+        token: checksum address of the token.
+        operator: checksum address of the account that pays for batches.
+    """
+
+    domain: Domain
+    token: str
+    operator: str
+
+    @property
+    def contracts(self) -> set[str]:
+        """Addresses of escrow and token."""
+        return {self.domain.escrow, self.token}
+
+
+def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: str, metrics: Metrics) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
@@ -54,7 +72,7 @@ def confirm(
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
         if final - following >= _FAR_BEHIND:
             last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)
-            numbers = _telling(store, node, following, last, {domain.escrow, token})
+            numbers = _telling(store, node, following, last, ours.contracts)
         else:
             last, numbers = following, [following]
         for number in numbers:
@@ -62,7 +80,7 @@ def confirm(
             if head is not None and number == head.number + 1 and _hex(block["parentHash"]) != head.hash:
                 head = _rewound(store, node, head, metrics)
                 break
-            head = _consume(store, node, block, domain=domain, token=token, final=final, metrics=metrics)
+            head = _consume(store, node, block, ours=ours, final=final, metrics=metrics)
         else:
             consumed += last - following + 1
         if head is None:
@@ -133,10 +151,7 @@ def _rewound(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
     return kept
 
 
-def _consume(
-    store: Store, node: Node, block: BlockData, *, domain: Domain, token: str, final: int, metrics: Metrics
-) -> Block:
-    ours = {domain.escrow, token}
+def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: int, metrics: Metrics) -> Block:
     mined: list[Mined] = []
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
@@ -145,7 +160,7 @@ def _consume(
         receipt = node.receipt(transaction)
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
-        called = _calls(transaction) if transaction.get("to") in ours else []
+        called = _calls(transaction) if transaction.get("to") in ours.contracts else []
         mined.append(
             Mined(
                 hash=_hex(transaction["hash"]),
@@ -158,11 +173,11 @@ def _consume(
             agreed = None if call is None else calls.terms_of(call)
             if agreed is None:
                 continue
-            name = _hex(encounter_id(agreed, domain))
+            name = _hex(encounter_id(agreed, ours.domain))
             terms[name] = dict(terms_to_json(agreed))
             if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
                 salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))
-        told = told_by(called, _decoded(receipt, ours), domain)
+        told = told_by(called, _decoded(receipt, ours.contracts), ours.domain)
         found += [_row(receipt, one, share=max(1, len(called))) for one in told]
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
     included = store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
@@ -195,16 +210,20 @@ def _reveals(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bool:
     return both_salts(commitment(learner_salt), commitment(neighbor_salt)) == terms.salts
 
 
-def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:
-    """The block's transactions that call our contracts, directly or through another contract."""
+def _concerning(node: Node, block: BlockData, ours: Ours) -> list[TxData]:
+    """The block's transactions that call our contracts, directly or through another one, and the operator's."""
     transactions = [one for one in block["transactions"] if not isinstance(one, bytes)]
     logs: Sequence[LogReceipt] = ()
-    if any(one.get("to") not in ours for one in transactions):
-        logs = node.logs(block["number"], block["number"], ours)
+    if any(one.get("to") not in ours.contracts for one in transactions):
+        logs = node.logs(block["number"], block["number"], ours.contracts)
     if any(log["blockHash"] != block["hash"] for log in logs):
         raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
     inner = {bytes(log["transactionHash"]) for log in logs}
-    return [one for one in transactions if one.get("to") in ours or bytes(one["hash"]) in inner]
+    return [
+        one
+        for one in transactions
+        if one.get("to") in ours.contracts or one["from"] == ours.operator or bytes(one["hash"]) in inner
+    ]
 
 
 def _calls(transaction: TxData) -> list[calls.Call | None]:

@@ -16,7 +16,7 @@ from gateway.accounts import Accounts
 from gateway.broadcaster import Broadcaster
 from gateway.cases import Cases
 from gateway.composer import Composer
-from gateway.confirmer import confirm
+from gateway.confirmer import Ours, confirm
 from gateway.errors import ChainMismatch, LeaseLost, NodeUnavailable, StoreUnavailable
 from gateway.lease import Lease
 from gateway.metrics import Metrics
@@ -98,6 +98,7 @@ class Worker:
             extra_tip_wei=extra_tip_wei,
         )
         self._metrics = metrics
+        self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
         self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
 
@@ -113,14 +114,12 @@ class Worker:
         """Consume new blocks; return how many."""
         if not self._lease.keep():
             return 0
-        deployment = self._deployment
         return confirm(
             self._store,
             self._node,
-            domain=deployment.domain,
-            token=deployment.token,
-            first_block=deployment.block,
-            genesis=deployment.genesis_hash,
+            ours=self._ours,
+            first_block=self._deployment.block,
+            genesis=self._deployment.genesis_hash,
             metrics=self._metrics,
         )
 

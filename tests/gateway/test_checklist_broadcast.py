@@ -196,6 +196,7 @@ def test_11_a_gap_at_the_head_is_filled_for_the_operator_and_told_to_a_device(fa
         mined(far)
     assert far.chain.web3.eth.get_transaction_count(OPERATOR.address) == 3
     assert operation(far, second)["state"] == "included"
+    assert far.state(fills[0].id) is State.INCLUDED
     # A device is told which nonce is missing, by its transaction and by its account.
     waiting = far.accepted(far.buy(BOB, nonce=3, wei=7))
     far.worker.broadcast()

@@ -61,7 +61,7 @@ SHOWN = {
 """What, and where: a test's file without `test_`, and how the names of its tests begin."""
 
 
-def tests_of(name: str) -> list[str]:
+def names_in(name: str) -> list[str]:
     tree = ast.parse((HERE / f"test_{name}.py").read_text(encoding="utf-8"))
     return [one.name for one in tree.body if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")]
 
@@ -71,12 +71,12 @@ def test_every_point_is_shown_by_tests_that_are_there() -> None:
     for number, (_, places) in SHOWN.items():
         for place in places:
             name, _, beginning = place.partition("::")
-            assert any(one.startswith(beginning or "test_") for one in tests_of(name)), f"point {number}: {place}"
+            assert any(one.startswith(beginning or "test_") for one in names_in(name)), f"point {number}: {place}"
 
 
 def test_every_numbered_test_is_in_the_table() -> None:
     for file in HERE.glob("test_checklist_*.py"):
         name = file.stem.removeprefix("test_")
-        for one in tests_of(name):
+        for one in names_in(name):
             number = int(one.split("_")[1])
             assert any(place.startswith(f"{name}::test_{number:02}") for place in SHOWN[number][1]), one

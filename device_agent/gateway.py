@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
+from device_agent.pinning import pinned_context
 from device_agent.request_signer import RequestSigner, Standing
 
 _Json = dict[str, Any]
@@ -94,6 +96,7 @@ class GatewayClient:
         timeout_s: float = 20,
         identity: Identity | None = None,
         realm: str | None = None,
+        fingerprint: bytes | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -104,8 +107,14 @@ class GatewayClient:
             identity: the account that is enrolled there and signs the requests; None where the gateway is open to all.
             realm: what the gateway called itself at enrolment: requests are signed for no other one. None: whatever it
                 says at the first request.
+            fingerprint: SHA-256 of the gateway's certificate: nothing is sent to who has another one.
         """
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s)
+        verify: bool | ssl.SSLContext = True
+        if fingerprint is not None:
+            if not base_url.startswith("https://"):
+                raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
+            verify = pinned_context(fingerprint)
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s, verify=verify)
         self._known: ChainFacts | None = None
         self._identity = identity
         self._realm = realm

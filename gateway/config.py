@@ -83,6 +83,43 @@ class DoorSettings(BaseModel):
     access: Access = Access.OPEN
 
 
+class TlsSettings(BaseModel):
+    """Whether and how the gateway speaks TLS 1.3 itself.
+
+    Attributes:
+        on: speak TLS instead of plain HTTP.
+        certificate: PEM file; default: `tls.pem` in `data`, made at the first start together with its key.
+        key: PEM file; default: it is in the file of the certificate.
+        names: host names and addresses for a certificate that is made, beside `host`.
+        max_connections: at once, the others are closed.
+        handshake_s: the longest a handshake may take.
+        idle_s: the longest a connection may be silent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on: bool = False
+    certificate: Path | None = None
+    key: Path | None = None
+    names: tuple[str, ...] = ()
+    max_connections: int = Field(default=1_000, ge=1)
+    handshake_s: float = Field(default=10, gt=0, le=120)
+    idle_s: float = Field(default=120, gt=0)
+
+    @field_validator("names")
+    @classmethod
+    def _nameable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.isascii() and name.isprintable() and name for name in names):
+            raise ValueError("a name is a host name or an address in ASCII")
+        return names
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> TlsSettings:
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key goes with a certificate")
+        return self
+
+
 class GatewayConfig(BaseModel):
     """Everything a gateway needs to know.
 
@@ -100,6 +137,7 @@ class GatewayConfig(BaseModel):
         resend_after_s: seconds until a transaction that is in no block is sent again.
         limits: what one request may cost, and how many may come.
         door: who may come in.
+        tls: whether the gateway speaks TLS itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,6 +154,7 @@ class GatewayConfig(BaseModel):
     resend_after_s: float = Field(default=20.0, gt=0)
     limits: Limits = Limits()
     door: DoorSettings = DoorSettings()
+    tls: TlsSettings = TlsSettings()
 
     @field_validator("chain")
     @classmethod
@@ -163,6 +202,11 @@ class GatewayConfig(BaseModel):
         return self.operator_key or self.data / "operator.key"
 
     @property
+    def certificate_file(self) -> Path:
+        """Where the certificate lies, or will be made."""
+        return self.tls.certificate or self.data / "tls.pem"
+
+    @property
     def node_url(self) -> str:
         """The node to connect to."""
         return self.rpc_url or profile_for(self.chain).url or _LOCAL_RPC
@@ -182,7 +226,7 @@ class GatewayConfig(BaseModel):
                 yield f"{table}.{key} = {masked(value)}"
 
 
-_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings}
+_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings, "tls": TlsSettings}
 """The tables within the settings."""
 
 
@@ -270,8 +314,10 @@ def _typed(key: str, text: str) -> object:
     """A variable's text as a number, where the key wants one and it is one."""
     table, _, name = key.rpartition(".")
     field = _INNER.get(table, GatewayConfig).model_fields.get(name)
-    if field is None or field.annotation not in (int, float):
+    if field is None or field.annotation not in (int, float, bool):
         return text
+    if field.annotation is bool:
+        return {"true": True, "false": False}.get(text, text)
     try:
         return float(text) if field.annotation is float else int(text)
     except ValueError:

@@ -20,6 +20,7 @@ from gateway.config import Access, Limits
 from gateway.door import Door
 from gateway.enrolment import Enrolment
 from gateway.node import Node
+from gateway.routes.description import description_routes
 from gateway.routes.devices import device_routes
 from gateway.routes.facts import fact_routes
 from gateway.routes.feed import feed_routes
@@ -72,6 +73,7 @@ def create_app(
         fact_routes(accounts=accounts, store=store),
         feed_routes(cases=cases, store=store),
         model_routes(shelf=shelf),
+        description_routes(),
         device_routes(enrolment=enrolment, now_s=now_s),
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):

@@ -113,6 +113,7 @@ def test_a_body_that_is_none_is_refused(rig: Rig, body: bytes, status: int, expe
         ("PUT", "/v1/transactions", 405, "method_not_allowed"),
         ("GET", "/v1/accounts/nobody", 400, "bad_request"),
         ("GET", "/v1/accounts/0x" + "aB" * 20, 400, "bad_request"),
+        ("GET", "/v1/encounters/0x12", 400, "bad_request"),
         ("GET", "/v1/jobs", 400, "bad_request"),
         ("GET", "/v1/events?after=-1", 400, "bad_request"),
         ("GET", "/v1/events?after=" + "9" * 30, 400, "bad_request"),

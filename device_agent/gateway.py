@@ -32,6 +32,8 @@ _Json = dict[str, Any]
 
 _MAX_ANSWER_BYTES = 1 << 20
 """Of anything but a model."""
+_PART_BYTES = 8 << 20
+"""What is sent again if a connection breaks."""
 _SIGNINGS = 3
 """How often a request is signed anew while the gateway says that its number was used."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -219,9 +221,26 @@ class GatewayClient:
             ]
             return jobs, _whole(answer["chain_time_s"], bits=40)
 
-    async def put_model(self, digest: bytes, data: bytes) -> None:
-        """Store a snapshot's canonical bytes under their SHA-256."""
-        await self._json("PUT", f"/v1/models/{digest.hex()}", content=data)
+    async def put_model(self, digest: bytes, data: bytes, *, part_bytes: int = _PART_BYTES) -> None:
+        """Store a snapshot's canonical bytes under their SHA-256.
+
+        More than `part_bytes` go in parts. After a fault call it again: it goes on behind what has arrived.
+        """
+        path = f"/v1/models/{digest.hex()}"
+        if len(data) <= part_bytes:
+            await self._json("PUT", path, content=data)
+            return
+        start = await self._received(f"{path}/upload", len(data))
+        while start < len(data):
+            end = min(start + part_bytes, len(data))
+            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
+            await self._json("PUT", path, content=data[start:end], headers=headers)
+            start = end
+
+    async def _received(self, path: str, at_most: int) -> int:
+        answer = await self._json("GET", path)
+        with _understood(path):
+            return min(_whole(answer["received_bytes"]), at_most)
 
     async def get_model(self, digest: bytes, *, max_bytes: int) -> bytes | None:
         """Fetch a snapshot, None if the gateway has none. Raises `GatewayRefused` if the bytes are others."""

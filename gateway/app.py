@@ -72,7 +72,7 @@ def create_app(
         work_routes(acceptance=acceptance, cases=cases, store=store, admit=admit, limits=limits, now_s=now_s),
         fact_routes(accounts=accounts, store=store),
         feed_routes(cases=cases, store=store),
-        model_routes(shelf=shelf),
+        model_routes(shelf=shelf, max_bytes=limits.max_model_bytes),
         description_routes(),
         device_routes(enrolment=enrolment, now_s=now_s),
         health_routes(store=store, node=node, deployment=deployment, operator=operator),

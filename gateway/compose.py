@@ -108,7 +108,7 @@ def assemble(
     Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
     """
     store = Store(database)
-    shelf = Shelf(config.data / "models")
+    shelf = Shelf(config.data / "models", settings=config.models, now_s=now_s)
     worker = Worker(
         database,
         node,

@@ -64,6 +64,24 @@ class Limits(BaseModel):
     undone_in_all: int = Field(default=20_000, ge=1)
 
 
+class ModelSettings(BaseModel):
+    """What is kept of models.
+
+    Attributes:
+        quota_per_device_bytes: of one enrolled device, or of all that are not known.
+        quota_bytes: of all.
+        keep_days: since a model was last used; well above the life of an encounter.
+        partial_hours: since an unfinished upload last went on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quota_per_device_bytes: int = Field(default=2048 * MIB, ge=MIB)
+    quota_bytes: int = Field(default=20_480 * MIB, ge=MIB)
+    keep_days: float = Field(default=30, ge=2)
+    partial_hours: float = Field(default=24, gt=0)
+
+
 class Access(StrEnum):
     """Whom a gateway serves."""
 
@@ -136,6 +154,7 @@ class GatewayConfig(BaseModel):
         interval_s: seconds between the worker's steps.
         resend_after_s: seconds until a transaction that is in no block is sent again.
         limits: what one request may cost, and how many may come.
+        models: what is kept of models.
         door: who may come in.
         tls: whether the gateway speaks TLS itself.
     """
@@ -153,6 +172,7 @@ class GatewayConfig(BaseModel):
     interval_s: float = Field(default=1.0, gt=0, le=3600)
     resend_after_s: float = Field(default=20.0, gt=0)
     limits: Limits = Limits()
+    models: ModelSettings = ModelSettings()
     door: DoorSettings = DoorSettings()
     tls: TlsSettings = TlsSettings()
 
@@ -226,7 +246,12 @@ class GatewayConfig(BaseModel):
                 yield f"{table}.{key} = {masked(value)}"
 
 
-_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings, "tls": TlsSettings}
+_INNER: Final[Mapping[str, type[BaseModel]]] = {
+    "limits": Limits,
+    "models": ModelSettings,
+    "door": DoorSettings,
+    "tls": TlsSettings,
+}
 """The tables within the settings."""
 
 

@@ -122,7 +122,7 @@ SCHEMAS: Final[dict[str, _Schema]] = {
     ),
     "Events": _object(events=_all(_object(number=_WHOLE, block=_WHOLE, name=_TEXT, args=_OBJECT))),
     "Device": _object(account=_ADDRESS, realm=_TEXT, counter=_WHOLE),
-    "Model": _object(digest=_SHA256),
+    "Model": _object(digest=_SHA256, received_bytes=_WHOLE),
     "Health": _object(ok=_FLAG),
     "Ready": _object(
         ok=_FLAG,
@@ -222,15 +222,24 @@ PATHS: Final[dict[str, dict[str, _Schema]]] = {
     },
     "/v1/models/{digest}": {
         "put": _operation(
-            "Store a model under its SHA-256.",
-            {200: _json("Model"), 201: _json("Model")},
+            "Store a model under its SHA-256, or with Content-Range the next part of it (202 until it is whole).",
+            {200: _json("Model"), 201: _json("Model"), 202: _json("Model")},
             _in("path", "digest", _SHA256),
+            _in("header", "Content-Range", _TEXT, required=False),
             requestBody={"required": True, "content": _BYTES},
             security=_SIGNED,
         ),
         "get": _operation(
             "Fetch a model, or a range of it.",
             {200: _BYTES, 206: _BYTES, 304: {}},
+            _in("path", "digest", _SHA256),
+            security=_SIGNED,
+        ),
+    },
+    "/v1/models/{digest}/upload": {
+        "get": _operation(
+            "How many bytes of a model have arrived.",
+            {200: _json("Model")},
             _in("path", "digest", _SHA256),
             security=_SIGNED,
         ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import DoorSettings, GatewayConfig, Limits, TlsSettings, masked, read_config
+from gateway.config import DoorSettings, GatewayConfig, Limits, ModelSettings, TlsSettings, masked, read_config
 from gateway.errors import ConfigError
 
 
@@ -131,7 +131,7 @@ def test_the_effective_settings_show_every_key_and_no_secret() -> None:
     config = GatewayConfig(chain="https://u:KEY@rpc.example/KEY", database_url="postgresql://u:KEY@db/idml")
     shown = list(config.shown())
     assert "KEY" not in "".join(shown)
-    inner = {"limits": Limits, "door": DoorSettings, "tls": TlsSettings}
+    inner = {"limits": Limits, "models": ModelSettings, "door": DoorSettings, "tls": TlsSettings}
     keys = {line.split(" = ")[0] for line in shown}
     assert keys == (set(GatewayConfig.model_fields) - set(inner)) | {
         f"{table}.{one}" for table, model in inner.items() for one in model.model_fields

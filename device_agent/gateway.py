@@ -117,6 +117,7 @@ class GatewayClient:
                 raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
             verify = pinned_context(fingerprint)
         self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s, verify=verify)
+        self._timeout_s = timeout_s
         self._known: ChainFacts | None = None
         self._identity = identity
         self._realm = realm
@@ -203,9 +204,13 @@ class GatewayClient:
                 chain_time_s=_whole(answer["chain_time_s"], bits=40),
             )
 
-    async def jobs(self, validator: str) -> tuple[list[Job], int]:
-        """Ask which votes are open to a validator; also returns the chain's time."""
-        answer = await self._json("GET", "/v1/jobs", params={"validator": validator})
+    async def jobs(self, validator: str, *, wait_s: int = 0) -> tuple[list[Job], int]:
+        """Ask which votes are open to a validator; also returns the chain's time.
+
+        The gateway may take up to `wait_s` (at most 30) for an answer while there is none.
+        """
+        params: dict[str, str | int] = {"validator": validator} | ({"wait_s": wait_s} if wait_s else {})
+        answer = await self._json("GET", "/v1/jobs", params=params, timeout=self._timeout_s + wait_s)
         with _understood("/v1/jobs"):
             jobs = [
                 Job(

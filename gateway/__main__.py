@@ -173,7 +173,12 @@ def _serve(arguments: argparse.Namespace) -> int:
         )
         print(f"serving on {front.scheme}://{config.host}:{listener.getsockname()[1]}", flush=True)
         background = None if arguments.no_worker else _Background(opened.worker, config.interval_s)
-        with _signals(_raise_interrupt) as seen:
+
+        def interrupt() -> None:
+            opened.waiting.end()
+            raise KeyboardInterrupt
+
+        with _signals(interrupt) as seen:
             try:
                 if background:
                     background.start()
@@ -297,10 +302,6 @@ def _signals(react: Callable[[], object]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise_interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _stopped(seen: Sequence[int]) -> int:

@@ -30,6 +30,7 @@ from gateway.routes.work import work_routes
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.turnstile import Turnstile
+from gateway.waiting import Waiting
 
 
 def create_app(
@@ -44,6 +45,7 @@ def create_app(
     access: Access,
     enrolment: Enrolment,
     backlog: Backlog,
+    waiting: Waiting,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -58,6 +60,7 @@ def create_app(
         access: who has to sign requests.
         enrolment: which devices are known.
         backlog: how much waits already.
+        waiting: requests that wait for news.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -71,7 +74,7 @@ def create_app(
     for routes in (
         work_routes(acceptance=acceptance, cases=cases, store=store, admit=admit, limits=limits, now_s=now_s),
         fact_routes(accounts=accounts, store=store),
-        feed_routes(cases=cases, store=store),
+        feed_routes(cases=cases, store=store, waiting=waiting),
         model_routes(shelf=shelf, max_bytes=limits.max_model_bytes),
         description_routes(),
         device_routes(enrolment=enrolment, now_s=now_s),

@@ -27,6 +27,7 @@ from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
+from gateway.waiting import Waiting
 from gateway.worker import Worker
 
 _RPC_TIMEOUT_S = 10
@@ -44,6 +45,7 @@ class Gateway:
     deployment: Deployment
     operator: Identity
     worker: Worker
+    waiting: Waiting
     app: Flask
 
     def close(self) -> None:
@@ -93,6 +95,7 @@ def assemble(
     operator: Identity,
     now_s: Callable[[], float],
     extra_tip_wei: int = 0,
+    waiting: Waiting | None = None,
 ) -> Gateway:
     """Put a gateway together from parts that are open already; models lie in `config.data`.
 
@@ -104,10 +107,12 @@ def assemble(
         operator: pays for batches.
         now_s: wall clock, Unix seconds.
         extra_tip_wei: what the operator pays per gas above what the node asks.
+        waiting: how requests wait for news; default: in real time.
 
     Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
     """
     store = Store(database)
+    waiting = waiting or Waiting(database)
     shelf = Shelf(config.data / "models", settings=config.models, now_s=now_s)
     worker = Worker(
         database,
@@ -129,6 +134,7 @@ def assemble(
         access=config.door.access,
         enrolment=Enrolment(database),
         backlog=Backlog(database, config.limits),
+        waiting=waiting,
     )
     return Gateway(
         config=config,
@@ -139,6 +145,7 @@ def assemble(
         deployment=deployment,
         operator=operator,
         worker=worker,
+        waiting=waiting,
         app=app,
     )
 

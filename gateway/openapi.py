@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from gateway.errors import Code
 from gateway.submission import State
+from gateway.waiting import MAX_WAIT_S
 
 _Schema = dict[str, Any]
 
@@ -19,6 +20,7 @@ _ANY_CASE_ID: Final[_Schema] = {"type": "string", "pattern": "^0x[0-9a-fA-F]{64}
 _SHA256: Final[_Schema] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _HEX: Final[_Schema] = {"type": "string", "pattern": "^(0x)?([0-9a-fA-F]{2})*$"}
 _EVENT_NUMBER: Final[_Schema] = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_WAIT_S: Final[_Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S}
 _BYTES: Final[_Schema] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -207,17 +209,19 @@ PATHS: Final[dict[str, dict[str, _Schema]]] = {
     },
     "/v1/jobs": {
         "get": _operation(
-            "The votes that are asked of a validator.",
+            "The votes that are asked of a validator; with wait_s, once there is one or the time is over.",
             {200: _json("Jobs")},
             _in("query", "validator", _ADDRESS),
+            _in("query", "wait_s", _WAIT_S, required=False),
             security=_SIGNED,
         ),
     },
     "/v1/events": {
         "get": _operation(
-            "What happened on the chain after an event.",
+            "What happened on the chain after an event; with wait_s, once there is more or the time is over.",
             {200: _json("Events")},
             _in("query", "after", _EVENT_NUMBER, required=False),
+            _in("query", "wait_s", _WAIT_S, required=False),
         ),
     },
     "/v1/models/{digest}": {

@@ -11,11 +11,13 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from gateway.answering import code_of, error_body
+from gateway.waiting import MOST_WAITING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-THREADS: Final = 8
+THREADS: Final = MOST_WAITING + 8
+"""However many requests wait, some threads are left for the others."""
 _CONNECTIONS: Final = 1_000
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
+from device_agent.pinning import pinned_context
 from device_agent.request_signer import RequestSigner, Standing
 
 _Json = dict[str, Any]
 
 _MAX_ANSWER_BYTES = 1 << 20
 """Of anything but a model."""
+_PART_BYTES = 8 << 20
+"""What is sent again if a connection breaks."""
 _SIGNINGS = 3
 """How often a request is signed anew while the gateway says that its number was used."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -94,6 +98,7 @@ class GatewayClient:
         timeout_s: float = 20,
         identity: Identity | None = None,
         realm: str | None = None,
+        fingerprint: bytes | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -104,8 +109,15 @@ class GatewayClient:
             identity: the account that is enrolled there and signs the requests; None where the gateway is open to all.
             realm: what the gateway called itself at enrolment: requests are signed for no other one. None: whatever it
                 says at the first request.
+            fingerprint: SHA-256 of the gateway's certificate: nothing is sent to who has another one.
         """
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s)
+        verify: bool | ssl.SSLContext = True
+        if fingerprint is not None:
+            if not base_url.startswith("https://"):
+                raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
+            verify = pinned_context(fingerprint)
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s, verify=verify)
+        self._timeout_s = timeout_s
         self._known: ChainFacts | None = None
         self._identity = identity
         self._realm = realm
@@ -192,9 +204,13 @@ class GatewayClient:
                 chain_time_s=_whole(answer["chain_time_s"], bits=40),
             )
 
-    async def jobs(self, validator: str) -> tuple[list[Job], int]:
-        """Ask which votes are open to a validator; also returns the chain's time."""
-        answer = await self._json("GET", "/v1/jobs", params={"validator": validator})
+    async def jobs(self, validator: str, *, wait_s: int = 0) -> tuple[list[Job], int]:
+        """Ask which votes are open to a validator; also returns the chain's time.
+
+        The gateway may take up to `wait_s` (at most 30) for an answer while there is none.
+        """
+        params: dict[str, str | int] = {"validator": validator} | ({"wait_s": wait_s} if wait_s else {})
+        answer = await self._json("GET", "/v1/jobs", params=params, timeout=self._timeout_s + wait_s)
         with _understood("/v1/jobs"):
             jobs = [
                 Job(
@@ -210,9 +226,26 @@ class GatewayClient:
             ]
             return jobs, _whole(answer["chain_time_s"], bits=40)
 
-    async def put_model(self, digest: bytes, data: bytes) -> None:
-        """Store a snapshot's canonical bytes under their SHA-256."""
-        await self._json("PUT", f"/v1/models/{digest.hex()}", content=data)
+    async def put_model(self, digest: bytes, data: bytes, *, part_bytes: int = _PART_BYTES) -> None:
+        """Store a snapshot's canonical bytes under their SHA-256.
+
+        More than `part_bytes` go in parts. After a fault call it again: it goes on behind what has arrived.
+        """
+        path = f"/v1/models/{digest.hex()}"
+        if len(data) <= part_bytes:
+            await self._json("PUT", path, content=data)
+            return
+        start = await self._received(f"{path}/upload", len(data))
+        while start < len(data):
+            end = min(start + part_bytes, len(data))
+            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
+            await self._json("PUT", path, content=data[start:end], headers=headers)
+            start = end
+
+    async def _received(self, path: str, at_most: int) -> int:
+        answer = await self._json("GET", path)
+        with _understood(path):
+            return min(_whole(answer["received_bytes"]), at_most)
 
     async def get_model(self, digest: bytes, *, max_bytes: int) -> bytes | None:
         """Fetch a snapshot, None if the gateway has none. Raises `GatewayRefused` if the bytes are others."""

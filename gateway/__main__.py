@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -25,11 +26,12 @@ from contracts.errors import ContractsError
 from gateway.errors import ConfigError, GatewayError, Refusal, StoreUnavailable
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
     from gateway.compose import Gateway
     from gateway.config import GatewayConfig
     from gateway.worker import Worker
 
-_THREADS = 8
 _OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "log_format", "log_level", "host", "port")
 
 _EXAMPLES = """\
@@ -39,6 +41,7 @@ examples:
   idml-gateway worker --config gateway.toml         the other half, in a process of its own
   idml-gateway serve --chain anvil --rpc-url http://127.0.0.1:8545 --data run --deployment deployments
   idml-gateway enrol --config gateway.toml --count 10 --valid-for 48 --name lab
+  idml-gateway fingerprint --config gateway.toml    the SHA-256 of its certificate, for the devices
   idml-gateway inspect --config gateway.toml 0x1234...   what became of a transaction or an encounter
   idml-gateway reconcile --config gateway.toml      does the chain agree? (exit code 1 if not)
 
@@ -50,6 +53,8 @@ gateway.toml:
   max_gas = 1_000_000
   [door]
   access = "enrolled"             # serve only devices that redeemed a token of `enrol`; default: "open"
+  [tls]
+  on = true                       # with a certificate of its own; devices are told its `fingerprint`
 
 A variable IDML_GATEWAY_<KEY> goes before the file, a flag before both:
 IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
@@ -132,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument("--list", action="store_true", help="print the enrolled devices instead")
     instead.add_argument("--revoke", type=_account, metavar="ACCOUNT", help="serve this device no more")
     enrolling.set_defaults(run=_enrol)
+    printing = commands.add_parser(
+        "fingerprint",
+        parents=[settings],
+        allow_abbrev=False,
+        help="print the SHA-256 of the certificate, which devices are told; it is made if there is none",
+    )
+    printing.set_defaults(run=_fingerprint)
     return parser
 
 
@@ -158,22 +170,26 @@ def _open(config: GatewayConfig) -> Gateway:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from waitress import wasyncore  # type: ignore[import-untyped]  # noqa: PLC0415
-    from waitress.server import create_server  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from gateway.serving import open_server  # noqa: PLC0415
 
     config = _config(arguments)
-    with _open(config) as opened, _listening(config.host, config.port) as listener:
+    with _open(config) as opened, _listening(config.host, config.port) as listener, _front(config, listener) as front:
         connections: dict[int, object] = {}
-        server = create_server(
-            opened.app,
-            map=connections,
-            sockets=[listener],
-            threads=_THREADS,
-            max_request_body_size=2 * config.limits.max_model_bytes,  # the app refuses in JSON first
-            ident="idml-gateway",
+        server = open_server(
+            front.app(opened.app),
+            front.listener,
+            connections,
+            max_body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
         )
-        print(f"serving on http://{config.host}:{listener.getsockname()[1]}", flush=True)
+        print(f"serving on {front.scheme}://{config.host}:{listener.getsockname()[1]}", flush=True)
         background = None if arguments.no_worker else _Background(opened.worker, config.interval_s)
-        with _signals(_raise_interrupt) as seen:
+
+        def interrupt() -> None:
+            opened.waiting.end()
+            raise KeyboardInterrupt
+
+        with _signals(interrupt) as seen:
             try:
                 if background:
                     background.start()
@@ -188,6 +204,50 @@ def _serve(arguments: argparse.Namespace) -> int:
     if background and background.fault:
         raise background.fault
     return _stopped(seen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """What the application is served on: the listener itself, or one behind a front that speaks TLS on it."""
+
+    scheme: str
+    listener: socket.socket
+    app: Callable[[WSGIApplication], WSGIApplication]
+
+
+@contextmanager
+def _front(config: GatewayConfig, listener: socket.socket) -> Iterator[_Served]:
+    if not config.tls.on:
+        yield _Served(scheme="http", listener=listener, app=lambda app: app)
+        return
+    from gateway.certificate import fingerprint, server_context  # noqa: PLC0415
+    from gateway.tls_front import TlsFront, plain_address  # noqa: PLC0415
+
+    _make_certificate(config)
+    context = server_context(config.certificate_file, config.tls.key)
+    print(f"certificate SHA-256 {fingerprint(config.certificate_file)}")
+    with _listening("127.0.0.1", 0) as inner:
+        front = TlsFront(listener, behind=plain_address(inner), context=context, settings=config.tls)
+        with front:
+            yield _Served(scheme="https", listener=inner, app=front.before)
+
+
+def _make_certificate(config: GatewayConfig) -> None:
+    """Make the gateway's own certificate, unless it has one or is given one."""
+    from gateway.certificate import make_certificate  # noqa: PLC0415
+
+    if config.tls.certificate is None:
+        names = dict.fromkeys([config.host, *config.tls.names, "localhost"])
+        make_certificate(config.certificate_file, list(names), now_s=time.time())
+
+
+def _fingerprint(arguments: argparse.Namespace) -> int:
+    from gateway.certificate import fingerprint  # noqa: PLC0415
+
+    config = _config(arguments)
+    _make_certificate(config)
+    print(fingerprint(config.certificate_file))
+    return 0
 
 
 @contextmanager
@@ -253,10 +313,6 @@ def _signals(react: Callable[[], object]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise_interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _stopped(seen: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
+from gateway.views import Json
 
 _log = logging.getLogger(__name__)
 _CODES: Final = {
@@ -32,9 +33,14 @@ _CODES: Final = {
 
 def answer(status: int, code: Code, message: str, *, retry: bool) -> Response:
     """Return an error as clients are told it."""
-    response = jsonify({"error": {"code": code.value, "message": message, "retry": retry}})
+    response = jsonify(error_body(code, message, retry=retry))
     response.status_code = status
     return response
+
+
+def error_body(code: Code, message: str, *, retry: bool) -> Json:
+    """Return what every error says; `retry`: the same request may succeed later."""
+    return {"error": {"code": code.value, "message": message, "retry": retry}}
 
 
 def code_of(status: int) -> Code:

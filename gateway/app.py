@@ -20,6 +20,7 @@ from gateway.config import Access, Limits
 from gateway.door import Door
 from gateway.enrolment import Enrolment
 from gateway.node import Node
+from gateway.routes.description import description_routes
 from gateway.routes.devices import device_routes
 from gateway.routes.facts import fact_routes
 from gateway.routes.feed import feed_routes
@@ -29,6 +30,7 @@ from gateway.routes.work import work_routes
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.turnstile import Turnstile
+from gateway.waiting import Waiting
 
 
 def create_app(
@@ -43,6 +45,7 @@ def create_app(
     access: Access,
     enrolment: Enrolment,
     backlog: Backlog,
+    waiting: Waiting,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -57,6 +60,7 @@ def create_app(
         access: who has to sign requests.
         enrolment: which devices are known.
         backlog: how much waits already.
+        waiting: requests that wait for news.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -70,8 +74,9 @@ def create_app(
     for routes in (
         work_routes(acceptance=acceptance, cases=cases, store=store, admit=admit, limits=limits, now_s=now_s),
         fact_routes(accounts=accounts, store=store),
-        feed_routes(cases=cases, store=store),
-        model_routes(shelf=shelf),
+        feed_routes(cases=cases, store=store, waiting=waiting),
+        model_routes(shelf=shelf, max_bytes=limits.max_model_bytes),
+        description_routes(),
         device_routes(enrolment=enrolment, now_s=now_s),
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):

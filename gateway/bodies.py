@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 from flask import Request, request
@@ -13,6 +14,7 @@ from contracts.requests import EMPTY_SHA256, read_content_digest
 from gateway.errors import Code, Refusal
 
 _MAX_BRACKETS: Final = 8
+_CHUNK_BYTES: Final = 64 * 1024
 _JSON: Final = "application/json"
 
 
@@ -58,6 +60,15 @@ def check_claim(sha256: bytes) -> None:
     """Make sure that the body of this request, whose SHA-256 this is, is what it says. Raises `Refusal`."""
     if claimed_sha256(request) not in (None, sha256):
         raise Refusal(400, Code.BODY_DIFFERS, "the body is not the one that Content-Digest names")
+
+
+def checked_chunks() -> Iterator[bytes]:
+    """Yield the body of this request as it comes; it ends in a `Refusal` if it is not what the request says."""
+    sha256 = hashlib.sha256()
+    while chunk := request.stream.read(_CHUNK_BYTES):
+        sha256.update(chunk)
+        yield chunk
+    check_claim(sha256.digest())
 
 
 def hex_member(member: str, *, max_bytes: int) -> bytes:

@@ -30,6 +30,7 @@ from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
+from gateway.waiting import Waiting
 from gateway.watch import Watch, count_requests
 from gateway.worker import Worker
 
@@ -49,6 +50,7 @@ class Gateway:
     deployment: Deployment
     operator: Identity
     worker: Worker
+    waiting: Waiting
     app: Flask
 
     def close(self) -> None:
@@ -102,6 +104,7 @@ def assemble(
     now_s: Callable[[], float],
     metrics: Metrics | None = None,
     extra_tip_wei: int = 0,
+    waiting: Waiting | None = None,
 ) -> Gateway:
     """Put a gateway together from parts that are open already; models lie in `config.data`.
 
@@ -114,12 +117,14 @@ def assemble(
         now_s: wall clock, Unix seconds.
         metrics: what is counted in; default: new ones.
         extra_tip_wei: what the operator pays per gas above what the node asks.
+        waiting: how requests wait for news; default: in real time.
 
     Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
     """
     metrics = metrics or Metrics()
     store = Store(database)
-    shelf = Shelf(config.data / "models")
+    waiting = waiting or Waiting(database)
+    shelf = Shelf(config.data / "models", settings=config.models, now_s=now_s)
     worker = Worker(
         database,
         node,
@@ -141,6 +146,7 @@ def assemble(
         access=config.door.access,
         enrolment=Enrolment(database),
         backlog=Backlog(database, config.limits),
+        waiting=waiting,
     )
     observe(
         app,
@@ -164,6 +170,7 @@ def assemble(
         deployment=deployment,
         operator=operator,
         worker=worker,
+        waiting=waiting,
         app=app,
     )
 

@@ -80,6 +80,24 @@ class Limits(BaseModel):
     undone_in_all: int = Field(default=20_000, ge=1)
 
 
+class ModelSettings(BaseModel):
+    """What is kept of models.
+
+    Attributes:
+        quota_per_device_bytes: of one enrolled device, or of all that are not known.
+        quota_bytes: of all.
+        keep_days: since a model was last used; well above the life of an encounter.
+        partial_hours: since an unfinished upload last went on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quota_per_device_bytes: int = Field(default=2048 * MIB, ge=MIB)
+    quota_bytes: int = Field(default=20_480 * MIB, ge=MIB)
+    keep_days: float = Field(default=30, ge=2)
+    partial_hours: float = Field(default=24, gt=0)
+
+
 class Access(StrEnum):
     """Whom a gateway serves."""
 
@@ -97,6 +115,43 @@ class DoorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     access: Access = Access.OPEN
+
+
+class TlsSettings(BaseModel):
+    """Whether and how the gateway speaks TLS 1.3 itself.
+
+    Attributes:
+        on: speak TLS instead of plain HTTP.
+        certificate: PEM file; default: `tls.pem` in `data`, made at the first start together with its key.
+        key: PEM file; default: it is in the file of the certificate.
+        names: host names and addresses for a certificate that is made, beside `host`.
+        max_connections: at once, the others are closed.
+        handshake_s: the longest a handshake may take.
+        idle_s: the longest a connection may be silent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on: bool = False
+    certificate: Path | None = None
+    key: Path | None = None
+    names: tuple[str, ...] = ()
+    max_connections: int = Field(default=1_000, ge=1)
+    handshake_s: float = Field(default=10, gt=0, le=120)
+    idle_s: float = Field(default=120, gt=0)
+
+    @field_validator("names")
+    @classmethod
+    def _nameable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.isascii() and name.isprintable() and name for name in names):
+            raise ValueError("a name is a host name or an address in ASCII")
+        return names
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> TlsSettings:
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key goes with a certificate")
+        return self
 
 
 class GatewayConfig(BaseModel):
@@ -118,7 +173,9 @@ class GatewayConfig(BaseModel):
         log_format: text for people, json for programs.
         log_level: the least level that is logged; debug includes the libraries'.
         limits: what one request may cost, and how many may come.
+        models: what is kept of models.
         door: who may come in.
+        tls: whether the gateway speaks TLS itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,7 +194,9 @@ class GatewayConfig(BaseModel):
     log_format: LogFormat = LogFormat.TEXT
     log_level: LogLevel = LogLevel.INFO
     limits: Limits = Limits()
+    models: ModelSettings = ModelSettings()
     door: DoorSettings = DoorSettings()
+    tls: TlsSettings = TlsSettings()
 
     @field_validator("chain")
     @classmethod
@@ -185,6 +244,11 @@ class GatewayConfig(BaseModel):
         return self.operator_key or self.data / "operator.key"
 
     @property
+    def certificate_file(self) -> Path:
+        """Where the certificate lies, or will be made."""
+        return self.tls.certificate or self.data / "tls.pem"
+
+    @property
     def node_url(self) -> str:
         """The node to connect to."""
         return self.rpc_url or profile_for(self.chain).url or _LOCAL_RPC
@@ -204,7 +268,12 @@ class GatewayConfig(BaseModel):
                 yield f"{table}.{key} = {masked(value)}"
 
 
-_INNER: Final[Mapping[str, type[BaseModel]]] = {"limits": Limits, "door": DoorSettings}
+_INNER: Final[Mapping[str, type[BaseModel]]] = {
+    "limits": Limits,
+    "models": ModelSettings,
+    "door": DoorSettings,
+    "tls": TlsSettings,
+}
 """The tables within the settings."""
 
 
@@ -292,8 +361,10 @@ def _typed(key: str, text: str) -> object:
     """A variable's text as a number, where the key wants one and it is one."""
     table, _, name = key.rpartition(".")
     field = _INNER.get(table, GatewayConfig).model_fields.get(name)
-    if field is None or field.annotation not in (int, float):
+    if field is None or field.annotation not in (int, float, bool):
         return text
+    if field.annotation is bool:
+        return {"true": True, "false": False}.get(text, text)
     try:
         return float(text) if field.annotation is float else int(text)
     except ValueError:

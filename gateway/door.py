@@ -20,6 +20,7 @@ from gateway.turnstile import Turnstile
 
 PUBLIC: Final = frozenset(
     {
+        "description.get_openapi",
         "devices.get_device",
         "devices.post_device",
         "facts.get_account",

@@ -1,65 +1,163 @@
-"""Model snapshots by SHA-256, one file each. Bytes with a digest: never parsed here, never unpickled."""
+"""Model snapshots by SHA-256, one file each. Bytes with a digest: never parsed here, never unpickled.
+
+FOLDER/<first two digits>/<digest>   a model, whole and checked; its time is that of its last use
+FOLDER/owners/<owner>/<digest>       an empty file: who is charged for it
+FOLDER/partial/                      what is being uploaded (`gateway.partial`)
+
+A name of a digest is given last, so whenever the process ends no half model has one. What is left behind is swept.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
+from gateway.config import ModelSettings
 from gateway.errors import Code, Refusal, StoreUnavailable
+from gateway.partial import Partials, whole_upload
+
+EVERYONE: Final = "everyone"
+"""The owner of what is uploaded by nobody that is known."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OWNERS: Final = "owners"
+_PARTIAL: Final = "partial"
+_DAY_S: Final = 86_400.0
 
 
 class Shelf:
-    """A folder of content-addressed files: FOLDER/<first two digits>/<digest>."""
+    """A folder of content-addressed files. Safe to share between threads and processes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open or create the folder. Raises `StoreUnavailable` if that cannot be done."""
+    def __init__(
+        self, folder: Path, *, settings: ModelSettings | None = None, now_s: Callable[[], float] = time.time
+    ) -> None:
+        """Open or create the folder; `now_s` is the wall clock. Raises `StoreUnavailable` if that cannot be done."""
+        self._folder = folder.resolve()  # Flask takes a relative path as one beside its own modules
+        self._settings = settings or ModelSettings()
+        self._now_s = now_s
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            for place in (folder, folder / _OWNERS, folder / _PARTIAL):
+                place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot create {folder}: {error.strerror}") from error
-        self._folder = folder.resolve()  # Flask takes a relative path as one beside its own modules
+        self._partials = Partials(self._folder / _PARTIAL)
 
-    def put(self, digest: str, body: bytes) -> bool:
-        """Store `body` durably; return whether it is new.
+    def put(self, digest: str, chunks: Iterable[bytes], *, size_bytes: int, owner: str = EVERYONE) -> bool:
+        """Store a model durably as it arrives; return whether it is new.
 
-        Raises `Refusal` if its SHA-256 is not `digest`, and `StoreUnavailable` if nothing was stored.
+        Raises `Refusal` if its SHA-256 is not `digest` or there is no room, `StoreUnavailable` if nothing was stored.
         """
         path = self._path(digest)
-        found = hashlib.sha256(body).hexdigest()
-        if found != digest:
-            raise Refusal(422, Code.DIGEST_MISMATCH, f"the body's SHA-256 is {found}, not {digest}")
         try:
             if path.exists():
-                _sync(path.parent)  # whoever stores it at this moment may not have got so far
+                _check(digest, _sha256(chunks))
+                self._keep_known(path)
                 return False
-            path.parent.mkdir(exist_ok=True)
-            _write(path, body)
-            _sync(path.parent)
-            _sync(self._folder)
+            self._check_room(owner, size_bytes)
+            with whole_upload(self._folder / _PARTIAL) as (part, write):
+                _check(digest, write(chunks))
+                self._publish(part, digest, owner)
         except OSError as error:
             raise StoreUnavailable(f"cannot store a model: {error.strerror}") from error
         return True
 
-    def find(self, digest: str) -> Path:
-        """Return the file of `digest`. Raises `Refusal` 404 if there is none."""
+    def put_part(
+        self, digest: str, chunks: Iterable[bytes], *, start: int, total_bytes: int, owner: str = EVERYONE
+    ) -> int:
+        """Store the next part of a model; return how many bytes are there. With the last one it is a model.
+
+        Raises `Refusal` 409 if the part does not begin where the last one ended, and otherwise as `put` does.
+        """
         path = self._path(digest)
-        if not path.is_file():
-            raise Refusal(404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True)
+        try:
+            if path.exists():
+                _sha256(chunks)  # whoever reads them checks them
+                self._keep_known(path)
+                return total_bytes
+            self._check_room(owner, total_bytes - self._partials.received(digest, owner))
+            with self._partials.appended(digest, owner, chunks, start=start, total_bytes=total_bytes) as part:
+                size_bytes = part.stat().st_size
+                if size_bytes == total_bytes:
+                    _check(digest, _sha256(_read(part)))
+                    self._publish(part, digest, owner)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot store a part of a model: {error.strerror}") from error
+        return size_bytes
+
+    def received(self, digest: str, *, owner: str = EVERYONE) -> int:
+        """Return how many bytes of a model are here: all of it, or the parts that this owner has uploaded."""
+        path = self._path(digest)
+        return path.stat().st_size if path.is_file() else self._partials.received(digest, owner)
+
+    def find(self, digest: str) -> Path:
+        """Return the file of `digest`, which is used by that. Raises `Refusal` 404 if there is none."""
+        path = self._path(digest)
+        try:
+            self._touch(path)
+        except OSError:
+            raise Refusal(
+                404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True
+            ) from None
         return path
 
     def size(self) -> tuple[int, int]:
         """Return how many models there are, and their bytes together."""
-        sizes: list[int] = []
-        for one in self._folder.glob("??/" + "?" * 64):
-            with contextlib.suppress(FileNotFoundError):  # it may go while we look
-                sizes.append(one.stat().st_size)
+        sizes = [_size(one) for one in self._models()]
         return len(sizes), sum(sizes)
+
+    def expire(self, now_s: float) -> int:
+        """Remove models that nobody used for `keep_days`, and uploads that went on for none; return how many files.
+
+        Call it now and then, by one process. An encounter that is not settled names no model as old: `keep_days` is
+        well above the life of an encounter, and uploading or fetching a model begins its time anew.
+        """
+        removed = self._partials.expire(now_s - self._settings.partial_hours * 3600)
+        for path in list(self._models()):
+            if path.stat().st_mtime < now_s - self._settings.keep_days * _DAY_S:
+                path.unlink(missing_ok=True)
+                removed += 1
+        for mark in (self._folder / _OWNERS).glob("*/*"):
+            if not self._path(mark.name).exists():
+                mark.unlink(missing_ok=True)
+        return removed
+
+    def _check_room(self, owner: str, more_bytes: int) -> None:
+        own = [self._path(mark.name) for mark in (self._folder / _OWNERS / owner).glob("*")]
+        used_bytes = sum(map(_size, own)) + self._partials.used_bytes(owner)
+        if used_bytes + more_bytes > self._settings.quota_per_device_bytes:
+            words = f"{owner} has {used_bytes} bytes here, of {self._settings.quota_per_device_bytes}"
+            raise Refusal(507, Code.QUOTA_FULL, words, retry=True)
+        all_bytes = sum(map(_size, self._models())) + self._partials.used_bytes()
+        if all_bytes + more_bytes > self._settings.quota_bytes:
+            raise Refusal(507, Code.SHELF_FULL, "this gateway has no room for more models now", retry=True)
+
+    def _publish(self, part: Path, digest: str, owner: str) -> None:
+        """Give a whole and durable file its name; the mark of its owner goes before."""
+        path = self._path(digest)
+        mark = self._folder / _OWNERS / owner / digest
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+        path.parent.mkdir(exist_ok=True)
+        part.replace(path)
+        self._touch(path)
+        _sync(path.parent)
+        _sync(self._folder)
+
+    def _keep_known(self, path: Path) -> None:
+        self._touch(path)
+        _sync(path.parent)  # whoever stores it at this moment may not have got so far
+
+    def _touch(self, path: Path) -> None:
+        now_s = self._now_s()
+        os.utime(path, (now_s, now_s))
+
+    def _models(self) -> Iterator[Path]:
+        return (path for path in self._folder.glob("[0-9a-f][0-9a-f]/*") if _DIGEST.fullmatch(path.name))
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -67,17 +165,29 @@ class Shelf:
         return self._folder / digest[:2] / digest
 
 
-def _write(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            part.write(body)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(path)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+def _check(digest: str, found: str) -> None:
+    if found != digest:
+        raise Refusal(422, Code.DIGEST_MISMATCH, f"the body's SHA-256 is {found}, not {digest}")
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    sha256 = hashlib.sha256()
+    for chunk in chunks:
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def _read(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 16):
+            yield chunk
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sync(folder: Path) -> None:

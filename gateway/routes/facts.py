@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from flask import Blueprint, Response, jsonify
 
 from gateway.accounts import Accounts
+from gateway.errors import Code, Refusal
 from gateway.store import Store
 from gateway.views import encounter_view
+
+_ID: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
 def fact_routes(*, accounts: Accounts, store: Store) -> Blueprint:
@@ -23,8 +29,14 @@ def fact_routes(*, accounts: Accounts, store: Store) -> Blueprint:
 
     @routes.get("/v1/encounters/<encounter>")
     def get_encounter(encounter: str) -> Response:
-        head, key = store.head(), encounter.lower()
+        head, key = store.head(), _checked_id(encounter)
         shown = encounter_view(key, store.terms(key), store.encounter_events(key), salts=store.salts(key))
         return jsonify(shown | {"chain_time_s": head.time_s if head else 0})
 
     return routes
+
+
+def _checked_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise Refusal(400, Code.BAD_REQUEST, f"an encounter's id is 0x and 64 hex digits, got {text[:80]!r}")
+    return text.lower()

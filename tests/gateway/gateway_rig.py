@@ -26,6 +26,7 @@ from gateway.compose import assemble, open_database
 from gateway.config import DoorSettings, GatewayConfig, Limits
 from gateway.node import Node
 from gateway.submission import State
+from gateway.waiting import Waiting
 
 TOKEN = 10**18
 STAKE = 100 * TOKEN
@@ -36,6 +37,7 @@ RESEND_AFTER_S = 20.0
 PERSONS = tuple(Account.from_key(hashlib.sha256(b"gateway person %d" % n).digest()) for n in range(8))
 ALICE, BOB = PERSONS[:2]
 OPERATOR = Identity(hashlib.sha256(b"gateway operator").digest())
+MOST_WAITING = 2
 NO_HURRY = Limits(requests_per_s=0, peer_requests_per_s=0, all_requests_per_s=0, undone_per_account=10_000)
 """For tests that hand in much at once."""
 on_both_databases = pytest.mark.parametrize(
@@ -103,6 +105,8 @@ class Rig:
     door: DoorSettings = field(default_factory=DoorSettings)
 
     def __post_init__(self) -> None:
+        self.waited_s = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
         self.provider = FlakyProvider(self.chain.web3.provider)
         self.node = Node(self.web3 or Web3(self.provider), self.profile)
         self.start()
@@ -130,9 +134,16 @@ class Rig:
             database=self.database,
             operator=OPERATOR,
             now_s=lambda: self.now_s,
+            waiting=Waiting(self.database, most=MOST_WAITING, pause=self.pause, clock_s=lambda: self.waited_s),
         )
         self.store, self.shelf, self.worker = self.gateway.store, self.gateway.shelf, self.gateway.worker
         self.client: FlaskClient = self.gateway.app.test_client()
+
+    def pause(self, seconds: float) -> bool:
+        """A request waits: no real time passes."""
+        self.waited_s += seconds
+        self.meanwhile()
+        return False
 
     def restart(self) -> None:
         self.database.close()

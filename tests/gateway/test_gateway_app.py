@@ -113,6 +113,7 @@ def test_a_body_that_is_none_is_refused(rig: Rig, body: bytes, status: int, expe
         ("PUT", "/v1/transactions", 405, "method_not_allowed"),
         ("GET", "/v1/accounts/nobody", 400, "bad_request"),
         ("GET", "/v1/accounts/0x" + "aB" * 20, 400, "bad_request"),
+        ("GET", "/v1/encounters/0x12", 400, "bad_request"),
         ("GET", "/v1/jobs", 400, "bad_request"),
         ("GET", "/v1/events?after=-1", 400, "bad_request"),
         ("GET", "/v1/events?after=" + "9" * 30, 400, "bad_request"),
@@ -164,6 +165,72 @@ def test_models_are_kept_by_digest(rig: Rig) -> None:
     assert rig.client.get(path, buffered=True, headers={"If-None-Match": f'"{digest}"'}).status_code == 304
     wrong = rig.client.put(path, data=body + b"x")
     assert (wrong.status_code, code(wrong)) == (422, "digest_mismatch")
+
+
+def test_a_model_arrives_in_parts(rig: Rig) -> None:
+    body = bytes(range(256)) * 40
+    path = f"/v1/models/{hashlib.sha256(body).hexdigest()}"
+
+    def put(first: int, last: int) -> tuple[int, dict[str, object]]:
+        headers = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
+        response = rig.client.put(path, data=body[first : last + 1], headers=headers)
+        return response.status_code, response.json
+
+    assert put(0, 999) == (202, {"digest": path[-64:], "received_bytes": 1000})
+    assert put(0, 999)[0] == 409
+    assert rig.get(f"{path}/upload")["received_bytes"] == 1000
+    assert rig.client.get(path).status_code == 404
+    assert put(1000, len(body) - 1)[0] == 201
+    assert rig.client.get(path, buffered=True).data == body
+    assert rig.get(f"{path}/upload")["received_bytes"] == len(body)
+
+
+@pytest.mark.parametrize(
+    ("content_range", "status"),
+    [
+        ("bytes 0-8/10", 400),
+        ("bytes 0-10/10", 400),
+        ("bytes 9-0/10", 400),
+        ("bytes 0-9/*", 400),
+        ("bytes */10", 400),
+        ("items 0-9/10", 400),
+        (f"bytes 0-9/{10**15}", 400),
+        (f"bytes 0-9/{10**14}", 413),
+    ],
+)
+def test_a_part_that_is_none_is_refused(rig: Rig, content_range: str, status: int) -> None:
+    path = "/v1/models/" + "0" * 64
+    response = rig.client.put(path, data=bytes(10), headers={"Content-Range": content_range})
+    assert response.status_code == status
+    assert rig.get(f"{path}/upload")["received_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "size_bytes"),
+    [
+        ("bytes=0-0", 206, 1),
+        ("bytes=-1", 206, 1),
+        ("bytes=9990-", 206, 10),
+        ("bytes=0-99999999999999999999", 206, 10_000),
+        ("bytes=-99999999999999999999", 416, None),
+        ("bytes=10000-", 416, None),
+        ("bytes=5-2", 416, None),
+        ("bytes=0-1,3-4", 416, None),
+        pytest.param("bytes=" + ",".join(["0-"] * 1_000), 416, None, id="a thousand ranges"),
+        ("bytes=a-b", 416, None),
+        ("lines=0-1", 416, None),
+    ],
+)
+def test_any_range_is_answered_with_no_more_than_the_model(
+    rig: Rig, wanted: str, status: int, size_bytes: int | None
+) -> None:
+    body = bytes(10_000)
+    path = f"/v1/models/{hashlib.sha256(body).hexdigest()}"
+    rig.client.put(path, data=body)
+    response = rig.client.get(path, headers={"Range": wanted}, buffered=True)
+    assert response.status_code == status
+    if size_bytes is not None:
+        assert len(response.data) == size_bytes
 
 
 def test_a_model_above_the_cap_is_refused(rig: Rig) -> None:

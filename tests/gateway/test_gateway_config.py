@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import DoorSettings, GatewayConfig, Limits, masked, read_config
+from gateway.config import DoorSettings, GatewayConfig, Limits, ModelSettings, TlsSettings, masked, read_config
 from gateway.errors import ConfigError
 
 
@@ -20,10 +20,11 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
         "IDML_GATEWAY_PORT": "2",
         "IDML_GATEWAY_HOST": "10",
         "IDML_GATEWAY_LIMITS__MAX_GAS": "40000",
+        "IDML_GATEWAY_TLS__ON": "true",
         "OTHER": "x",
     }
     found = read(tmp_path, text, environment=environment, port=3, chain=None)
-    assert (found.chain, found.port, found.host) == ("amoy", 3, "10")
+    assert (found.chain, found.port, found.host, found.tls.on) == ("amoy", 3, "10", True)
     assert found.limits == Limits(max_gas=40_000, max_fee_wei=7)
 
 
@@ -58,6 +59,8 @@ def test_a_chain_is_all_that_must_be_said() -> None:
         ('host = ""', "host = ''"),
         ('[door]\naccess = "ajar"', "door.access = 'ajar': input should be 'open' or 'enrolled'"),
         ("[door]\nacces = 1", "unknown key door.acces; allowed: access"),
+        ('[tls]\nkey = "k.pem"', "tls = {'key': 'k.pem'}: key goes with a certificate"),
+        ("[tls]\nnames = ['']", "tls.names = ['']: a name is a host name or an address"),
         ("nonsense", "not TOML"),
     ],
 )
@@ -128,7 +131,7 @@ def test_the_effective_settings_show_every_key_and_no_secret() -> None:
     config = GatewayConfig(chain="https://u:KEY@rpc.example/KEY", database_url="postgresql://u:KEY@db/idml")
     shown = list(config.shown())
     assert "KEY" not in "".join(shown)
-    inner = {"limits": Limits, "door": DoorSettings}
+    inner = {"limits": Limits, "models": ModelSettings, "door": DoorSettings, "tls": TlsSettings}
     keys = {line.split(" = ")[0] for line in shown}
     assert keys == (set(GatewayConfig.model_fields) - set(inner)) | {
         f"{table}.{one}" for table, model in inner.items() for one in model.model_fields

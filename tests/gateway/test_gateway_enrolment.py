@@ -251,3 +251,25 @@ def test_the_client_of_a_stranger_is_refused(closed: Rig) -> None:
     with pytest.raises(GatewayRefused) as caught:
         asyncio.run(client(closed, BOB).jobs(BOB.address))
     assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
+def test_the_client_goes_on_with_an_upload_that_broke_off(closed: Rig) -> None:
+    enrolled(closed)
+    digest = hashlib.sha256(MODEL).digest()
+    first = {"Content-Range": f"bytes 0-99/{len(MODEL)}"}
+
+    async def live() -> None:
+        one = client(closed)
+        await one._json("PUT", MODEL_PATH, content=MODEL[:100], headers=first)
+        await client(closed).put_model(digest, MODEL, part_bytes=150)
+        assert await one.get_model(digest, max_bytes=len(MODEL)) == MODEL
+        await one.put_model(digest, MODEL, part_bytes=150)  # it is there: nothing is sent
+
+    asyncio.run(live())
+
+
+def test_models_are_charged_to_the_device_that_signed(closed: Rig) -> None:
+    device = enrolled(closed)
+    device.ask("PUT", MODEL_PATH, MODEL)
+    marks = [mark.parent.name for mark in (closed.folder / "models" / "owners").glob("*/*")]
+    assert marks == [ALICE.address]

@@ -1,5 +1,7 @@
 """The command line, and the gateway truly served: its own process, real HTTP, a real node."""
 
+import asyncio
+import hashlib
 import json
 import signal
 import time
@@ -13,11 +15,15 @@ import pytest
 from gateway_rig import ALICE, BOB, PERSONS, STAKE, Rig, sign
 from served_gateway import ask, program
 from signed_calls import permit
+from signed_requests import identity
 
 from contracts import calls, deploy
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
 from contracts.terms import Domain
+from device_agent.errors import GatewayRefused, GatewayUnreachable
+from device_agent.gateway import GatewayClient
+from device_agent.pinning import read_fingerprint
 from gateway.__main__ import main
 from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch
@@ -52,7 +58,7 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["worker"], ["inspect"], ["enrol"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["worker"], ["inspect"], ["enrol"], ["fingerprint"]])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -205,6 +211,50 @@ def test_a_stake_flow_over_real_http_and_a_graceful_stop(
     assert log.endswith("stopped\n")
     assert "secret" not in log
     assert raws[0].hex() not in log
+
+
+@pytest.mark.chain
+def test_a_device_is_enrolled_and_served_over_tls(anvil: tuple[LocalChain, Deployment], tmp_path: Path) -> None:
+    """All that a device is given: an address, a fingerprint and a token."""
+    chain, deployment = anvil
+    from_file = settings(chain, deployment, tmp_path)
+    with (tmp_path / "gateway.toml").open("a") as file:
+        file.write('[door]\naccess = "enrolled"\n[tls]\non = true\n')
+
+    def told(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *command, *from_file],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    fingerprint, token = told("fingerprint"), told("enrol")
+    raw = sign(PERSONS[6], calls.encode_buy(), to=deployment.token, nonce=0, value=STAKE // 1000)
+
+    async def live(at: str) -> None:
+        stranger = GatewayClient(at, identity=identity(PERSONS[6]), fingerprint=bytes(32))
+        with pytest.raises(GatewayUnreachable, match="SHA-256"):
+            await stranger.enrol(token)
+        await stranger.close()
+        device = GatewayClient(at, identity=identity(PERSONS[6]), fingerprint=read_fingerprint(fingerprint))
+        with pytest.raises(GatewayRefused, match="not enrolled"):
+            await device.submit(raw)
+        await device.enrol(token)
+        await device.submit(raw)
+        await device.put_model(hashlib.sha256(bytes(1 << 20)).digest(), bytes(1 << 20))
+        assert (await device.chain()).chain_id == deployment.chain_id
+        await device.close()
+
+    with program(["serve", *from_file, "--port", "0"], tmp_path / "log") as served:
+        assert served.line("certificate SHA-256 ").split()[-1] == fingerprint
+        at = served.line("serving on ").removeprefix("serving on ")
+        assert at.startswith("https://")
+        asyncio.run(live(at))
+        assert served.stop(signal.SIGTERM) == 0
+    assert (tmp_path / "log").read_text().endswith("stopped\n")
 
 
 @pytest.mark.chain

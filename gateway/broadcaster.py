@@ -24,7 +24,7 @@ from gateway.policy import CheckedTransaction
 from gateway.records import Submission
 from gateway.store import Store
 from gateway.submission import Happening, State
-from gateway.transaction import read
+from gateway.transaction import MAX_BATCH_BYTES, read
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Broadcaster:
             if one.note != CAP_NOTE:
                 self._store.answered(one.id, one.said or Outcome.UNDERPRICED, CAP_NOTE)
             return None
-        old = read(one.newest.raw)
+        old = read(one.newest.raw, most_bytes=MAX_BATCH_BYTES)
         raw, digest = self._operator.sign(
             chain_id=old.chain_id,
             nonce=old.nonce,

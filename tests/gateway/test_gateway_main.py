@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request

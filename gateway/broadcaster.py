@@ -81,15 +81,18 @@ class Broadcaster:
             due += self._due(list(group), account, now_s=now_s)
         due = list(self._looked_after(due, now_s=now_s))
         self._store.sending(due, now_s=now_s)
-        for handed, one in enumerate(due, start=1):
+        handed = 0
+        said: dict[str, tuple[Outcome, str | None]] = {}
+        for one in due:
             sent = self._node.send(one.newest.raw)
-            event(_log, logging.INFO, "sent", submission=one.id, nonce=one.nonce, outcome=sent.outcome.value)
+            handed += 1
             note = None if sent.outcome.settled else f"the node: {sent.words}"
-            if (sent.outcome, note) != (one.said, one.note):
-                self._store.answered(one.id, sent.outcome, note)
+            if note != one.note or not sent.outcome.settled:
+                said[one.id] = (sent.outcome, note)
             if sent.outcome.silent:
-                return handed
-        return len(due)
+                break
+        self._store.answered(said)
+        return handed
 
     def _due(self, held: Sequence[Submission], account: str, *, now_s: float) -> list[Submission]:
         pending = [one for one in held if one.state is not State.INCLUDED]
@@ -152,7 +155,7 @@ class Broadcaster:
             self._metrics.at_the_cap.inc()
             event(_log, logging.WARNING, "offer at the cap", submission=one.id, nonce=one.nonce)
             if one.note != CAP_NOTE:
-                self._store.answered(one.id, one.said or Outcome.UNDERPRICED, CAP_NOTE)
+                self._store.answered({one.id: (one.said or Outcome.UNDERPRICED, CAP_NOTE)})
             return None
         old = read(one.newest.raw, most_bytes=MAX_BATCH_BYTES)
         raw, digest = self._operator.sign(

@@ -157,8 +157,8 @@ def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: i
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
     salts: dict[str, tuple[str, str]] = {}
-    for transaction in _concerning(node, block, ours):
-        receipt = node.receipt(transaction)
+    concerning = _concerning(node, block, ours)
+    for transaction, receipt in zip(concerning, node.receipts(block, concerning), strict=True):
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
         called = _calls(transaction) if transaction.get("to") in ours.contracts else []

@@ -45,7 +45,7 @@ class Submission:
         function: the called function's Solidity name, "" if it calls none.
         state: where it stands.
         attempts: oldest first; all are watched, the newest is sent.
-        said: what the node said at the last send, None before the first.
+        said: what the node last found wrong with it, None while that is nothing.
         mined: hash of the attempt that a block holds.
         block: that block's number.
         succeeded: whether it was not reverted there.

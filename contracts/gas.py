@@ -68,7 +68,7 @@ class Cost:
 
 
 @dataclass
-class _Pool:
+class Pool:
     """Devices with stake and seats on one chain."""
 
     chain: LocalChain
@@ -137,6 +137,53 @@ class _Pool:
         )
         return [self.people[seat - 1] for seat in drawn]
 
+    def meetings(self) -> list[Terms]:
+        """The terms of one encounter for each device as Learner, with another one as Neighbor."""
+        pairs = ((place, (7 * place + 3) % POOL) for place in range(POOL))
+        return [
+            self.terms(
+                self.people[one], self.people[other if other != one else (one + 1) % POOL], nonce=next(self.nonces)
+            )
+            for one, other in pairs
+        ]
+
+    def halves(self, agreed: Terms) -> list[calls.ReportSigned]:
+        """Each side's half of the report, as devices hand it to a gateway."""
+        digest = signing.report_digest(encounter_id(agreed, self.domain), _UPDATED, self.domain)
+        learner, neighbor = (signing.sign(self.whose(who), digest) for who in (agreed.learner, agreed.neighbor))
+        return [
+            calls.ReportSigned(
+                terms=agreed,
+                updated=_UPDATED,
+                learner_salt=_SALTS[0],
+                neighbor_salt=_SALTS[1],
+                signatures=signatures,
+            )
+            for signatures in (learner + signing.MISSING, signing.MISSING + neighbor)
+        ]
+
+    def votes(self, agreed: Terms) -> list[calls.VoteSigned]:
+        """The votes of those who are asked, as they hand them to a gateway."""
+        name = encounter_id(agreed, self.domain)
+        digest = signing.vote_digest(name, _UPDATED, self.domain, valid=True, reason=VoteReason.ACCURACY)
+        panel_ = tuple(self.people.index(who) + 1 for who in self.voters(agreed))
+        found = []
+        for position, who in enumerate(self.voters(agreed)[:VOTERS]):
+            signature = signing.sign(who, digest)
+            found.append(
+                calls.VoteSigned(
+                    encounter=name,
+                    updated=_UPDATED,
+                    panel=panel_,
+                    position=position,
+                    valid=True,
+                    reason=VoteReason.ACCURACY,
+                    r=signature[:32],
+                    vs=signature[32:],
+                )
+            )
+        return found
+
     def settle(self, agreed: Terms) -> calls.Settle:
         name = encounter_id(agreed, self.domain)
         vote = signing.vote_digest(name, _UPDATED, self.domain, valid=True, reason=VoteReason.ACCURACY)
@@ -156,18 +203,18 @@ def measure(chain: LocalChain) -> tuple[Cost, ...]:
 
     Raises `GasMeasureFailed`.
     """
-    pool = _enter(chain)
+    pool = enter(chain)
     for _ in range(2):  # the second of each is in steady state
         direct = _direct(pool)
         alone = _alone(pool)
-    return direct, alone, _batch(pool)
+    return direct, alone, batched(pool)
 
 
-def _enter(chain: LocalChain) -> _Pool:
+def enter(chain: LocalChain) -> Pool:
     """Everybody has stake and a seat."""
     deployment = deploy_local(chain)
     people = [Account.from_key(hashlib.sha256(b"gas %d" % number).digest()) for number in range(POOL)]
-    pool = _Pool(chain=chain, deployment=deployment, read=reader(chain.web3, deployment), people=people)
+    pool = Pool(chain=chain, deployment=deployment, read=reader(chain.web3, deployment), people=people)
     chain.fund([one.address for one in people], 10**20)
     entering: tuple[tuple[str, calls.Call, int], ...] = (
         (deployment.token, calls.Buy(nonce=0), _STAKE // 1000),
@@ -186,7 +233,7 @@ def _enter(chain: LocalChain) -> _Pool:
     return pool
 
 
-def _direct(pool: _Pool) -> Cost:
+def _direct(pool: Pool) -> Cost:
     """Eight transactions, each by the device whose step it is."""
     learner, neighbor = pool.people[:2]
     agreed = replace(pool.terms(learner, neighbor, nonce=next(pool.nonces)), nonce=0)
@@ -215,7 +262,7 @@ def _direct(pool: _Pool) -> Cost:
     return Cost(name="gas_direct", steps=tuple(steps))
 
 
-def _alone(pool: _Pool) -> Cost:
+def _alone(pool: Pool) -> Cost:
     """Two transactions of a relayer: both locks before learning, everything else afterwards."""
     agreed = pool.terms(pool.people[0], pool.people[1], nonce=next(pool.nonces))
     opening = pool.send(pool.people[2], pool.open(agreed))[0]
@@ -223,23 +270,13 @@ def _alone(pool: _Pool) -> Cost:
     return Cost(name="gas_batched_1", steps=(("open", opening), ("settle", settling)))
 
 
-def _batch(pool: _Pool) -> Cost:
+def batched(pool: Pool) -> Cost:
     """A relayer at work: each transaction settles the last POOL encounters and opens the next POOL."""
-
-    def meetings() -> list[Terms]:
-        pairs = ((place, (7 * place + 3) % POOL) for place in range(POOL))
-        return [
-            pool.terms(
-                pool.people[one], pool.people[other if other != one else (one + 1) % POOL], nonce=next(pool.nonces)
-            )
-            for one, other in pairs
-        ]
-
     relayer = pool.people[2]
     under_way: list[Terms] = []
     spent = 0
     for _ in range(3):  # the first only opens, and uses some lanes for the first time
-        following = meetings()
+        following = pool.meetings()
         items: list[calls.Call] = [*map(pool.settle, under_way), *map(pool.open, following)]
         batch = calls.Batch(calls=tuple(calls.encode(one) for one in items))
         spent, _ = pool.send(relayer, batch, gas=_BATCH_GAS)

@@ -23,9 +23,15 @@ from eth_account.signers.local import LocalAccount
 from gateway_rig import Rig, sign
 from served_gateway import program
 
-from contracts import calls, deploy
+from contracts import calls, deploy, gas
+from contracts.chain import PROFILES
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
+from contracts.terms import Terms, encounter_id
+from gateway.compose import Gateway, assemble, open_database
+from gateway.config import GatewayConfig, Limits
+from gateway.node import Node
+from gateway.operator import load_operator
 
 DEVICES = tuple(Account.from_key(hashlib.sha256(b"bench device %d" % n).digest()) for n in range(8))
 BLOCK_S = 0.2
@@ -127,3 +133,67 @@ def open_relay() -> Iterator[Relay]:
             finally:
                 stop.set()
                 maker.join()
+
+
+def gas_per_encounter(rounds: int = 3) -> tuple[float, int]:
+    """Let fifty devices meet through a gateway; return gas per encounter in steady state, and the contract's own figure.
+
+    The figure is that of `contracts.gas`: a relayer that does nothing but fill its batches. A gateway also composes
+    them of what has come in.
+    """
+    with open_chain("embedded") as chain, tempfile.TemporaryDirectory() as name:
+        pool = gas.enter(chain)
+        bare = gas.batched(pool).total
+        operator = load_operator(Path(name) / "operator.key")
+        chain.fund([operator.address], 10**20)
+        config = GatewayConfig(chain="embedded", data=Path(name), limits=Limits(undone_per_account=10**6))
+        gateway = assemble(
+            config,
+            node=Node(chain.web3, PROFILES["embedded"]),
+            deployment=pool.deployment,
+            database=open_database(config),
+            operator=operator,
+            now_s=lambda: float(chain.time_s),
+        )
+        while gateway.worker.confirm():
+            pass
+        spent: list[int] = []
+        for _ in range(rounds):
+            agreed = pool.meetings()
+            before = chain.web3.eth.get_balance(operator.address)  # type: ignore[arg-type]
+            used = _met(gateway, pool, agreed)
+            if chain.web3.eth.get_balance(operator.address) >= before:  # type: ignore[arg-type]
+                raise RuntimeError("nothing was paid for")
+            spent.append(used)
+        gateway.close()
+        return spent[-1] / len(agreed), bare
+
+
+def _met(gateway: Gateway, pool: gas.Pool, agreed: Sequence[Terms]) -> int:
+    """Open and settle encounters by the operations of their devices; return the gas of the operator."""
+    used = _relayed(gateway, pool, [pool.open(one) for one in agreed])
+    halves = [half for one in agreed for half in pool.halves(one)]
+    votes = [vote for one in agreed for vote in pool.votes(one)]
+    used += _relayed(gateway, pool, [*halves, *votes])
+    for one in agreed:
+        state = gateway.store.encounter_events("0x" + encounter_id(one, pool.domain).hex())[-1].name
+        if state != "Settled":
+            raise RuntimeError(f"an encounter ended as {state}")
+    return used
+
+
+def _relayed(gateway: Gateway, pool: gas.Pool, handed_in: Sequence[calls.Call]) -> int:
+    """Hand in operations, and work until none waits; return the gas used."""
+    client, used = gateway.app.test_client(), 0
+    for call in handed_in:
+        answer = client.post("/v1/operations", json={"call": "0x" + calls.encode(call).hex()})
+        if answer.status_code != 202:
+            raise RuntimeError(answer.text)
+    while gateway.store.waiting_count():
+        gateway.worker.compose()
+        gateway.worker.broadcast()
+        pool.chain.mine(pool.chain.time_s + 1)
+        block = pool.chain.web3.eth.get_block("latest")
+        used += int(block["gasUsed"])
+        gateway.worker.confirm()
+    return used

@@ -14,17 +14,19 @@ REQUIRES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS := 1
 # Whole files, in the order that tests/conftest.py gives them: what is set up for a file is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
-THOROUGH := tests/test_demos.py $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
+APART := tests/test_demos.py tests/gateway/test_soak.py tests/gateway/test_checklist_crashes.py
+THOROUGH := $(APART) $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
-.PHONY: demo test thorough data toolchain lint types check slither mutants bench constraints clean help
+.PHONY: demo test thorough soak data toolchain lint types check slither mutants bench constraints clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
-	@echo 'make thorough random tests of the contracts ten times as deep, and the demos through each door'
+	@echo 'make thorough random tests of the contracts ten times as deep, the demos through each door, a short soak'
+	@echo 'make soak    the relay while everything fails that can: make soak SEED=1 ENCOUNTERS=1000'
 	@echo 'make check   lint and types'
 	@echo 'make slither analyse the contracts'
 	@echo 'make mutants do the tests find seeded faults in the contracts?'
@@ -36,12 +38,18 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/test_demos.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART)) $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
-# And the demos are run whole, through each door.
+# And the demos are run whole, through each door; the gateway is killed at every write it makes; and a short soak.
 thorough: $(VENV)/ready-dev toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
+
+# A thousand encounters take an hour or so.
+SEED := 1
+ENCOUNTERS := 1000
+soak: $(VENV)/ready-dev toolchain
+	@$(BIN)/python tests/gateway/soak.py --seed $(SEED) --encounters $(ENCOUNTERS)
 
 check: lint types
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import signal
 import socket
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
     from gateway.worker import Worker
 
-_OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "host", "port")
+_OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "log_format", "log_level", "host", "port")
 
 _EXAMPLES = """\
 examples:
@@ -44,6 +43,7 @@ examples:
   idml-gateway enrol --config gateway.toml --count 10 --valid-for 48 --name lab
   idml-gateway fingerprint --config gateway.toml    the SHA-256 of its certificate, for the devices
   idml-gateway inspect --config gateway.toml 0x1234...   what became of a transaction or an encounter
+  idml-gateway reconcile --config gateway.toml      does the chain agree? (exit code 1 if not)
 
 gateway.toml:
   chain = "amoy"                  # anvil, ganache, amoy or an RPC URL
@@ -64,7 +64,6 @@ IDML_GATEWAY_RPC_URL, IDML_GATEWAY_DATABASE_URL, IDML_GATEWAY_LIMITS__MAX_GAS.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -100,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--deployment", metavar="PATH", help="a deployment's file, or a folder of them")
     settings.add_argument("--data", metavar="FOLDER", help="where database and models lie")
     settings.add_argument("--database-url", metavar="URL", help="default: SQLite in the data folder")
+    settings.add_argument("--log-format", choices=("text", "json"), help="default: text; json is one object per line")
+    settings.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default: info")
     serving = commands.add_parser(
         "serve", parents=[settings], allow_abbrev=False, help="answer devices over HTTP, and run the worker"
     )
@@ -119,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspecting.add_argument("id", type=_digest, metavar="SUBMISSION|OPERATION|ENCOUNTER", help="0x and 64 hex digits")
     inspecting.set_defaults(run=_inspect)
+    reconciling = commands.add_parser(
+        "reconcile",
+        parents=[settings],
+        allow_abbrev=False,
+        help="compare what the database says with what the chain shows; changes nothing",
+    )
+    reconciling.set_defaults(run=_reconcile)
     enrolling = commands.add_parser(
         "enrol", parents=[settings], allow_abbrev=False, help="print tokens that enrol one device each"
     )
@@ -147,11 +155,14 @@ def _config(arguments: argparse.Namespace) -> GatewayConfig:
 
 
 def _open(config: GatewayConfig) -> Gateway:
+    from gateway import logs  # noqa: PLC0415
     from gateway.compose import open_gateway  # noqa: PLC0415
 
+    logs.configure(config.log_format, config.log_level, secrets=logs.secrets_of(config))
     for line in config.shown():
         print(line)
     opened = open_gateway(config)
+    logs.configure(config.log_format, config.log_level, secrets=logs.secrets_of(config))  # the key may be new
     print(f"chain id {opened.deployment.chain_id}, escrow {opened.deployment.escrow}")
     print(f"operator {opened.operator.address}: pays for the operations of devices", flush=True)
     return opened
@@ -339,6 +350,20 @@ def _inspect(arguments: argparse.Namespace) -> int:
         database.close()
     print(json.dumps(shown, indent=2))
     return 0
+
+
+def _reconcile(arguments: argparse.Namespace) -> int:
+    from gateway.reconcile import differences  # noqa: PLC0415
+
+    with _open(_config(arguments)) as opened:
+        head = opened.store.head()
+        counts = {state: count for state, count in opened.store.counts().items() if count}
+        found = list(differences(opened.store, opened.node, operator=opened.operator.address))
+    for one in found:
+        print(f"{one.about}: {one.words}")
+    known = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no transaction"
+    print(f"{known}, as of block {head.number if head else 'none'}; {len(found)} differences from the chain")
+    return 1 if found else 0
 
 
 def _enrol(arguments: argparse.Namespace) -> int:

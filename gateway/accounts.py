@@ -52,7 +52,8 @@ class Accounts:
             for row in self._store.latest("ParameterSetAdded"):
                 self._parameters[int(row.args["number"])] = row.args["parameters"]
         if number not in self._parameters:
-            raise Refusal(404, Code.NOT_FOUND, f"there is no parameter set {number}")
+            words = f"no parameter set {number} is known here; it may be in a block not read yet"
+            raise Refusal(404, Code.NOT_FOUND, words, retry=True)
         return self._parameters[number]
 
     def chain(self) -> Json:

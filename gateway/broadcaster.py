@@ -17,6 +17,7 @@ from itertools import groupby
 from contracts.identity import Fees, Identity
 from gateway.answers import Outcome, needed_tip_wei
 from gateway.fees import raised
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.policy import CheckedTransaction
 from gateway.records import Submission
@@ -32,11 +33,23 @@ CAP_NOTE = "its offer is at the cap, and no block has taken it: it is sent again
 _GAS_OF_NOTHING = 21_000
 
 
+def gap_note(nonce: int) -> str:
+    """What is said of a transaction that cannot be sent for want of the one before it."""
+    return f"it waits for nonce {nonce} of its account: hand that over, or sign this anew with it"
+
+
 class Broadcaster:
     """Broadcasts for all accounts of one gateway."""
 
     def __init__(
-        self, *, store: Store, node: Node, operator: Identity, resend_after_s: float, extra_tip_wei: int = 0
+        self,
+        *,
+        store: Store,
+        node: Node,
+        operator: Identity,
+        resend_after_s: float,
+        metrics: Metrics,
+        extra_tip_wei: int = 0,
     ) -> None:
         """Set where transactions come from and go to, and whose own they are.
 
@@ -45,8 +58,10 @@ class Broadcaster:
             node: what is sent to.
             operator: the account whose offers can be raised here.
             resend_after_s: seconds until a transaction that is in no block is looked after again.
+            metrics: what is counted in.
             extra_tip_wei: what the operator pays per gas above what the node asks.
         """
+        self._metrics = metrics
         self._store = store
         self._node = node
         self._operator = operator
@@ -89,6 +104,8 @@ class Broadcaster:
         for one in (one for one in held if one.nonce >= used):
             in_order = one.nonce == following
             following += in_order
+            if not in_order and one.state is State.ACCEPTED and one.note != gap_note(following):
+                self._store.remark_submission(one.id, gap_note(following))
             first_time = one.state in (State.ACCEPTED, State.READY) and in_order
             if first_time or (one.state is State.BROADCAST and self._stale(one, now_s)):
                 due.append(one)
@@ -110,9 +127,11 @@ class Broadcaster:
         for one in due:
             sent_before = one.newest.sent_at_s is not None and one.state is State.BROADCAST
             known = one.state is State.BROADCAST and self._node.knows(one.newest.hash)
-            if self._ours(one) and sent_before and (known or one.said is Outcome.UNDERPRICED):
+            if self._ours(one) and sent_before:
                 asked = asked or self._node.fees(extra_tip_wei=self._extra_tip_wei)
-                higher = self._raised(one, asked)
+                # A node that forgot it may have been started anew, or have dropped it since it is below the market.
+                too_low = one.said is Outcome.UNDERPRICED or one.newest.fees.max_fee_wei < asked.max_fee_wei
+                higher = self._raised(one, asked) if known or too_low else None
                 if higher is not None:
                     yield higher
                     continue
@@ -128,6 +147,7 @@ class Broadcaster:
         asked = Fees(tip_wei=max(asked.tip_wei, needed_wei), max_fee_wei=max(asked.max_fee_wei, needed_wei))
         fees = raised(one.newest.fees, asked, self._node.fee_rules)
         if fees is None:
+            self._metrics.at_the_cap.inc()
             _log.warning("transaction %s of the operator: %s", one.id, CAP_NOTE)
             if one.note != CAP_NOTE:
                 self._store.answered(one.id, one.said or Outcome.UNDERPRICED, CAP_NOTE)

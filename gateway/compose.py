@@ -16,18 +16,22 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from contracts import deploy
 from contracts.chain import ChainProfile, profile_for
 from contracts.deploy import Deployment
+from contracts.errors import ContractsError
 from contracts.identity import Identity
 from gateway.app import create_app
 from gateway.backlog import Backlog
 from gateway.config import GatewayConfig, masked
 from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
+from gateway.metrics import Metrics
 from gateway.node import Node
+from gateway.observing import observe
 from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
 from gateway.waiting import Waiting
+from gateway.watch import Watch, count_requests
 from gateway.worker import Worker
 
 _RPC_TIMEOUT_S = 10
@@ -42,6 +46,7 @@ class Gateway:
     store: Store
     shelf: Shelf
     node: Node
+    metrics: Metrics
     deployment: Deployment
     operator: Identity
     worker: Worker
@@ -74,11 +79,14 @@ def open_gateway(config: GatewayConfig, *, web3: Web3 | None = None, now_s: Call
     """
     profile = profile_for(config.chain)
     connected = web3 or connect(config.node_url, profile)
+    metrics = Metrics()
+    count_requests(connected, metrics)
     deployment = _deployment(config, connected, profile)
     database = open_database(config)
     return assemble(
         config,
         node=Node(connected, profile),
+        metrics=metrics,
         deployment=deployment,
         database=database,
         operator=load_operator(config.operator_file),
@@ -94,6 +102,7 @@ def assemble(
     database: Database,
     operator: Identity,
     now_s: Callable[[], float],
+    metrics: Metrics | None = None,
     extra_tip_wei: int = 0,
     waiting: Waiting | None = None,
 ) -> Gateway:
@@ -106,11 +115,13 @@ def assemble(
         database: for everything but models.
         operator: pays for batches.
         now_s: wall clock, Unix seconds.
+        metrics: what is counted in; default: new ones.
         extra_tip_wei: what the operator pays per gas above what the node asks.
         waiting: how requests wait for news; default: in real time.
 
     Raises `StoreUnavailable`, `NodeUnavailable`, `ChainMismatch`.
     """
+    metrics = metrics or Metrics()
     store = Store(database)
     waiting = waiting or Waiting(database)
     shelf = Shelf(config.data / "models", settings=config.models, now_s=now_s)
@@ -121,6 +132,7 @@ def assemble(
         operator=operator,
         now_s=now_s,
         resend_after_s=config.resend_after_s,
+        metrics=metrics,
         extra_tip_wei=extra_tip_wei,
     )
     app = create_app(
@@ -136,12 +148,25 @@ def assemble(
         backlog=Backlog(database, config.limits),
         waiting=waiting,
     )
+    observe(
+        app,
+        metrics=metrics,
+        database=database,
+        store=store,
+        watch=Watch(node=node, shelf=shelf, operator=operator.address, now_s=now_s),
+        profile=node.profile,
+        chain_id=deployment.chain_id,
+        operator=operator.address,
+        operator_alarm_wei=config.operator_alarm_wei,
+        now_s=now_s,
+    )
     return Gateway(
         config=config,
         database=database,
         store=store,
         shelf=shelf,
         node=node,
+        metrics=metrics,
         deployment=deployment,
         operator=operator,
         worker=worker,
@@ -159,9 +184,9 @@ def open_database(config: GatewayConfig) -> Database:
     return Database(config.url)
 
 
-def connect(url: str, profile: ChainProfile) -> Web3:
+def connect(url: str, profile: ChainProfile, *, timeout_s: float = _RPC_TIMEOUT_S) -> Web3:
     """Return a client that sends nothing twice by itself."""
-    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": _RPC_TIMEOUT_S}, exception_retry_configuration=None))
+    web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None))
     if profile.poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
@@ -173,18 +198,20 @@ def _deployment(config: GatewayConfig, web3: Web3, profile: ChainProfile) -> Dep
     if place is not None and not place.exists():
         raise ConfigError(f"deployment = {str(place)!r}: there is no such file or folder")
     try:
-        if profile.chain_id not in (None, web3.eth.chain_id):
+        served = int(web3.eth.chain_id)
+        if profile.chain_id not in (None, served):
             raise ChainMismatch(
-                f"the node has chain id {web3.eth.chain_id}, {profile.name} has {profile.chain_id}: "
-                "check chain and rpc_url"
+                f"the node has chain id {served}, {profile.name} has {profile.chain_id}: check chain and rpc_url"
             )
         if place is None or place.is_dir():
             return deploy.load(web3, place)
         deployment = deploy.read(place)
         deploy.verify(web3, deployment)
+    except ContractsError:
+        raise  # of our own finding
     except Web3Exception as error:
         raise NodeUnavailable(f"the node at {masked(config.node_url)} gave no useful answer: {error}") from error
-    except OSError as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the last three: not JSON, or of another shape
         raise NodeUnavailable(
             f"no node answers at {masked(config.node_url)} ({type(error).__name__}): check chain and rpc_url"
         ) from error

@@ -18,6 +18,7 @@ from contracts.identity import Fees, Identity
 from gateway.case import Case, Item, items
 from gateway.cases import Cases
 from gateway.keeper import Keeper
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.operation import over_after
 from gateway.policy import CheckedTransaction
@@ -45,6 +46,7 @@ class Composer:
         deployment: Deployment,
         cases: Cases,
         operator: Identity,
+        metrics: Metrics,
         extra_tip_wei: int = 0,
     ) -> None:
         """Set where operations come from, and who pays; `extra_tip_wei` is paid per gas above what the node asks."""
@@ -54,6 +56,7 @@ class Composer:
         self._cases = cases
         self._keeper = Keeper(store=store, cases=cases)
         self._operator = operator
+        self._metrics = metrics
         self._extra_tip_wei = extra_tip_wei
 
     def compose(self, *, now_s: float) -> int:
@@ -83,6 +86,8 @@ class Composer:
             {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
         )
         begun = bool(chosen) and self._begin(chosen, fees, now_s=now_s)
+        if begun:
+            self._metrics.batch_calls.observe(len(chosen))
         refusals = dict(tried)
         done = {key: refusals[item] for key, item in kept.items() if item in refusals and (begun or refusals[item])}
         self._keeper.put_off(done, chain_time_s=head.time_s)

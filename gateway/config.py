@@ -28,6 +28,22 @@ _LOCAL_RPC: Final = "http://127.0.0.1:8545"
 """Where Anvil and Ganache listen unless told otherwise."""
 
 
+class LogFormat(StrEnum):
+    """How lines of the log look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class Limits(BaseModel):
     """What one request may cost, and how many may come. Sizes in bytes, amounts in wei; of rates, 0 = no limit.
 
@@ -149,10 +165,13 @@ class GatewayConfig(BaseModel):
         database_url: SQLAlchemy URL; default: SQLite in `data`.
         operator_key: file with the private key of the account that pays for batches; default: `operator.key` in `data`,
             made at the first start.
+        operator_alarm_wei: with less native coin than this the operator is shown as short of it.
         host: address to listen on.
         port: to listen on; 0 = any free one.
         interval_s: seconds between the worker's steps.
         resend_after_s: seconds until a transaction that is in no block is sent again.
+        log_format: text for people, json for programs.
+        log_level: the least level that is logged; debug includes the libraries'.
         limits: what one request may cost, and how many may come.
         models: what is kept of models.
         door: who may come in.
@@ -167,10 +186,13 @@ class GatewayConfig(BaseModel):
     data: Path = Field(default_factory=lambda: platformdirs.user_state_path("idml") / "gateway")
     database_url: str | None = None
     operator_key: Path | None = None
+    operator_alarm_wei: int = Field(default=10**17, ge=0)
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8547, ge=0, le=65535)
     interval_s: float = Field(default=1.0, gt=0, le=3600)
     resend_after_s: float = Field(default=20.0, gt=0)
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: LogLevel = LogLevel.INFO
     limits: Limits = Limits()
     models: ModelSettings = ModelSettings()
     door: DoorSettings = DoorSettings()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -14,18 +15,43 @@ from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms, de
 from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.records import Block, Mined, NewEvent
 from gateway.store import Store
 
+_log = logging.getLogger(__name__)
 _MAX_BLOCKS_A_STEP: Final = 500
+_FAR_BEHIND: Final = 64
+"""From so many final blocks on those without anything about us are passed over."""
+_LEAST_SPAN: Final = 16
 _ABOUT: Final = ("account", "validator", "voter", "by")
 """Event arguments that name the account an event is about, most telling first."""
 _REVEALING: Final = (calls.Report, calls.ReportSigned, calls.CloseReporting, calls.Settle)
 """Calls that carry both salts."""
 
 
-def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block: int, genesis: str) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """What in a block is about this gateway.
+
+    Attributes:
+        domain: where encounters live.
+        token: checksum address of the token.
+        operator: checksum address of the account that pays for batches.
+    """
+
+    domain: Domain
+    token: str
+    operator: str
+
+    @property
+    def contracts(self) -> set[str]:
+        """Addresses of escrow and token."""
+        return {self.domain.escrow, self.token}
+
+
+def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: str, metrics: Metrics) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
@@ -40,20 +66,55 @@ def confirm(store: Store, node: Node, *, domain: Domain, token: str, first_block
         if height < head.number:
             _check_genesis(node, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
-        head = _still_canonical(store, node, head)
+        head = _still_canonical(store, node, head, metrics)
     consumed = 0
     following = first_block if head is None else head.number + 1
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
-        block = node.block(following)
-        if head is not None and _hex(block["parentHash"]) != head.hash:
-            head = _rewound(store, node, head)
+        if final - following >= _FAR_BEHIND:
+            last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)
+            numbers = _telling(store, node, following, last, ours.contracts)
         else:
-            head = _consume(store, node, block, domain=domain, token=token, final=final)
-            consumed += 1
+            last, numbers = following, [following]
+        for number in numbers:
+            block = node.block(number)
+            if head is not None and number == head.number + 1 and _hex(block["parentHash"]) != head.hash:
+                head = _rewound(store, node, head, metrics)
+                break
+            head = _consume(store, node, block, ours=ours, final=final, metrics=metrics)
+        else:
+            consumed += last - following + 1
+        if head is None:
+            raise AssertionError("a block that was consumed is gone")
         following = head.number + 1
     if consumed == 0 and head is not None:
         store.finalise(final)
     return consumed
+
+
+def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) -> list[int]:
+    """The numbers, up to `last`, of final blocks that have something to tell, and `last` itself, to go on from.
+
+    For when many blocks have to be caught up with: most are about others. A node may want to be asked for fewer blocks
+    at once.
+    """
+    span = last - first + 1
+    telling: set[int] = {last}
+    begin = first
+    while begin <= last:
+        try:
+            found = node.logs(begin, min(last, begin + span - 1), ours)
+        except NodeUnavailable:
+            if span <= _LEAST_SPAN:
+                raise
+            span //= 2
+            continue
+        telling |= {log["blockNumber"] for log in found}
+        begin += span
+    for one in store.unsettled():  # a transaction that was reverted has no logs
+        for attempt in one.attempts:
+            place = node.place_of(attempt.hash)
+            telling |= {place.block} if place is not None and first <= place.block <= last else set()
+    return sorted(telling)
 
 
 def _check_genesis(node: Node, genesis: str) -> None:
@@ -66,11 +127,11 @@ def _check_genesis(node: Node, genesis: str) -> None:
         )
 
 
-def _still_canonical(store: Store, node: Node, head: Block) -> Block:
-    return head if node.block_hash(head.number) == head.hash else _rewound(store, node, head)
+def _still_canonical(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
+    return head if node.block_hash(head.number) == head.hash else _rewound(store, node, head, metrics)
 
 
-def _rewound(store: Store, node: Node, head: Block) -> Block:
+def _rewound(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
     """Forget the blocks that are not canonical any more; return the last one that is."""
     number = head.number - 1
     while (known := store.block_hash(number)) is not None and node.block_hash(number) != known:
@@ -82,14 +143,15 @@ def _rewound(store: Store, node: Node, head: Block) -> Block:
             "database"
         )
     store.rewind(number)
+    metrics.reorg_depth.observe(head.number - number)
+    _log.warning("the chain was reorganised: %d blocks above block %d are forgotten", head.number - number, number)
     kept = store.head()
     if kept is None:
         raise AssertionError("a block that was kept is gone")
     return kept
 
 
-def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, token: str, final: int) -> Block:
-    ours = {domain.escrow, token}
+def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: int, metrics: Metrics) -> Block:
     mined: list[Mined] = []
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
@@ -98,7 +160,7 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
         receipt = node.receipt(transaction)
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
-        called = _calls(transaction) if transaction.get("to") in ours else []
+        called = _calls(transaction) if transaction.get("to") in ours.contracts else []
         mined.append(
             Mined(
                 hash=_hex(transaction["hash"]),
@@ -111,14 +173,16 @@ def _consume(store: Store, node: Node, block: BlockData, *, domain: Domain, toke
             agreed = None if call is None else calls.terms_of(call)
             if agreed is None:
                 continue
-            name = _hex(encounter_id(agreed, domain))
+            name = _hex(encounter_id(agreed, ours.domain))
             terms[name] = dict(terms_to_json(agreed))
             if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
                 salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))
-        told = told_by(called, _decoded(receipt, ours), domain)
+        told = told_by(called, _decoded(receipt, ours.contracts), ours.domain)
         found += [_row(receipt, one, share=max(1, len(called))) for one in told]
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
-    store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
+    included = store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
+    for sends in included:
+        metrics.attempts.observe(sends)
     return consumed
 
 
@@ -146,16 +210,20 @@ def _reveals(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bool:
     return both_salts(commitment(learner_salt), commitment(neighbor_salt)) == terms.salts
 
 
-def _concerning(node: Node, block: BlockData, ours: set[str]) -> list[TxData]:
-    """The block's transactions that call our contracts, directly or through another contract."""
+def _concerning(node: Node, block: BlockData, ours: Ours) -> list[TxData]:
+    """The block's transactions that call our contracts, directly or through another one, and the operator's."""
     transactions = [one for one in block["transactions"] if not isinstance(one, bytes)]
     logs: Sequence[LogReceipt] = ()
-    if any(one.get("to") not in ours for one in transactions):
-        logs = node.logs(block["number"], ours)
+    if any(one.get("to") not in ours.contracts for one in transactions):
+        logs = node.logs(block["number"], block["number"], ours.contracts)
     if any(log["blockHash"] != block["hash"] for log in logs):
         raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
     inner = {bytes(log["transactionHash"]) for log in logs}
-    return [one for one in transactions if one.get("to") in ours or bytes(one["hash"]) in inner]
+    return [
+        one
+        for one in transactions
+        if one.get("to") in ours.contracts or one["from"] == ours.operator or bytes(one["hash"]) in inner
+    ]
 
 
 def _calls(transaction: TxData) -> list[calls.Call | None]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -31,25 +33,40 @@ _NOW: Final = {
 class Lease:
     """The right to work on one database, as one process asks for it."""
 
-    def __init__(self, database: Database, *, holder: str | None = None, lasts_s: float = LASTS_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        holder: str | None = None,
+        lasts_s: float = LASTS_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Ask for nothing yet.
 
         Args:
             database: that is worked on.
             holder: who asks; default: this process.
             lasts_s: seconds until it ends by itself.
+            monotonic_s: this process's clock.
         """
         self._db = database
         self._holder = holder or this_process()
         self._lasts_s = lasts_s
+        self._monotonic_s = monotonic_s
+        self._ask_again_s = float("-inf")
 
     def keep(self) -> bool:
-        """Take the lease if it is free, prolong it if half of it is over; return whether it is held."""
+        """Take the lease if it is free, prolong it when half of it is over; return whether it is held."""
+        asked_s = self._monotonic_s()
+        if asked_s < self._ask_again_s:
+            return True
         try:
             with self._db.write() as db:
-                return self._kept(db)
+                held = self._kept(db)
         except sa.exc.IntegrityError:
             return False  # another one took it at the same moment
+        self._ask_again_s = asked_s + self._lasts_s / 2 if held else float("-inf")
+        return held
 
     def _kept(self, db: Connection) -> bool:
         now_s = float(db.execute(sa.text(_NOW[db.dialect.name])).scalar_one())
@@ -60,18 +77,19 @@ class Lease:
             return True
         if row.holder != self._holder and row.until_s > now_s and not is_gone(row.holder):
             return False
-        if row.holder != self._holder or row.until_s < now_s + self._lasts_s / 2:
-            db.execute(sa.update(LEASES).where(LEASES.c.name == _NAME).values(holder=self._holder, until_s=end_s))
+        db.execute(sa.update(LEASES).where(LEASES.c.name == _NAME).values(holder=self._holder, until_s=end_s))
         return True
 
     def check(self, db: Connection) -> None:
         """Make sure, within a transaction that writes, that nobody else has the lease. Raises `LeaseLost`."""
         holder = db.execute(sa.select(LEASES.c.holder).where(LEASES.c.name == _NAME).with_for_update()).scalar()
         if holder != self._holder:
+            self._ask_again_s = float("-inf")
             raise LeaseLost(f"the lease is held by {holder or 'nobody'}")
 
     def release(self) -> None:
         """Give it back, if it is held: another worker need not wait for its end."""
+        self._ask_again_s = float("-inf")
         with self._db.write() as db:
             db.execute(sa.delete(LEASES).where(LEASES.c.name == _NAME, LEASES.c.holder == self._holder))
 

@@ -5,7 +5,7 @@ A node's URL often holds a key. So its own words (a JSON-RPC error) are passed o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,7 +13,7 @@ from typing import Final
 
 from eth_typing import HexStr
 from web3 import Web3
-from web3.exceptions import ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
+from web3.exceptions import BlockNotFound, ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt, Wei
 
 from contracts.chain import ChainProfile, Finality
@@ -34,6 +34,14 @@ class Sent:
     words: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The block that holds a transaction, and whether it was not reverted there."""
+
+    block: int
+    succeeded: bool
+
+
 class Node:
     """One node behind a `Web3`, under the rules of a chain profile."""
 
@@ -50,19 +58,19 @@ class Node:
     def chain_id(self) -> int:
         """Return the id the node reports."""
         with _faults():
-            return self._web3.eth.chain_id
+            return int(self._web3.eth.chain_id)
 
     def height(self) -> int:
         """Return the number of the newest block."""
         with _faults():
-            return self._web3.eth.block_number
+            return int(self._web3.eth.block_number)
 
     def final_height(self) -> int:
         """Return the number of the newest block that counts as final under the profile."""
         with _faults():
             match self.profile.finality:
                 case Finality.INSTANT:
-                    return self._web3.eth.block_number
+                    return int(self._web3.eth.block_number)
                 case Finality.FINALIZED_TAG:
                     return int(self._web3.eth.get_block("finalized")["number"])
                 case Finality.DEPTH:
@@ -71,7 +79,9 @@ class Node:
     def block(self, number: int) -> BlockData:
         """Return a block with its transactions in full."""
         with _faults():
-            return self._web3.eth.get_block(number, full_transactions=True)
+            block = self._web3.eth.get_block(number, full_transactions=True)
+            _check(block, "number", "hash", "parentHash", "timestamp", "transactions")
+            return block
 
     def block_hash(self, number: int) -> str:
         """Return the hash of the block that has this number now, 0x-prefixed."""
@@ -81,38 +91,58 @@ class Node:
     def receipt(self, transaction: TxData) -> TxReceipt:
         """Return the receipt of a transaction taken from a block."""
         with _faults():
-            return self._web3.eth.get_transaction_receipt(transaction["hash"])
+            receipt = self._web3.eth.get_transaction_receipt(transaction["hash"])
+            _check(receipt, "blockHash", "transactionHash", "status", "gasUsed", "logs")
+            return receipt
 
-    def logs(self, number: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
-        """Return the logs of some contracts in the block that has this number now."""
+    def place_of(self, digest: str) -> Place | None:
+        """Return where the chain holds a transaction, by its 0x-prefixed hash; None if it does not."""
+        with _faults():
+            try:
+                receipt = self._web3.eth.get_transaction_receipt(HexStr(digest))
+            except TransactionNotFound:
+                return None
+            return Place(block=int(receipt["blockNumber"]), succeeded=receipt["status"] == 1)
+
+    def logs(self, first: int, last: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
+        """Return the logs of some contracts in the blocks that have these numbers now, the last one included."""
         wanted: FilterParams = {
-            "fromBlock": number,
-            "toBlock": number,
+            "fromBlock": first,
+            "toBlock": last,
             "address": [Web3.to_checksum_address(one) for one in sorted(addresses)],
         }
         with _faults():
-            return self._web3.eth.get_logs(wanted)
+            logs = self._web3.eth.get_logs(wanted)
+            for log in logs:
+                _check(log, "blockHash", "transactionHash")
+            return logs
 
     def nonce(self, account: str, *, block: int | None = None) -> int:
         """Return an account's next nonce as of a block, None = the newest. The node's pool plays no part."""
         with _faults():
-            return self._web3.eth.get_transaction_count(
-                Web3.to_checksum_address(account), "latest" if block is None else block
+            return int(
+                self._web3.eth.get_transaction_count(
+                    Web3.to_checksum_address(account), "latest" if block is None else block
+                )
             )
 
     def knows(self, digest: str) -> bool:
-        """Return whether the node has a transaction, in a block or in its pool, by its 0x-prefixed hash."""
+        """Return whether the node has a transaction, in its pool or in a canonical block, by its 0x-prefixed hash.
+
+        A node may remember a transaction of a block that it has dropped since (Ganache does).
+        """
         with _faults():
             try:
-                self._web3.eth.get_transaction(HexStr(digest))
-            except TransactionNotFound:
+                found = self._web3.eth.get_transaction(HexStr(digest))
+                number = found.get("blockNumber")
+                return number is None or self._web3.eth.get_block(number)["hash"] == found["blockHash"]
+            except (TransactionNotFound, BlockNotFound):
                 return False
-        return True
 
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""
         with _faults():
-            return self._web3.eth.get_balance(Web3.to_checksum_address(account))
+            return int(self._web3.eth.get_balance(Web3.to_checksum_address(account)))
 
     def fees(self, *, extra_tip_wei: int = 0) -> Fees:
         """Return what to offer for gas now."""
@@ -129,7 +159,9 @@ class Node:
     def base_fee_wei(self) -> int:
         """Return the newest block's base fee."""
         with _faults():
-            return int(self._web3.eth.get_block("latest").get("baseFeePerGas", 0))
+            block = self._web3.eth.get_block("latest")
+            _check(block, "number")  # old chains have no base fee
+            return int(block.get("baseFeePerGas", 0))
 
     def read(self, target: str, data: bytes) -> bytes:
         """Call a view of a contract at the newest block."""
@@ -168,6 +200,12 @@ class Node:
             busy = getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.TOO_MANY_REQUESTS
             return Sent(outcome=Outcome.BUSY if busy else Outcome.NO_ANSWER, words=words)
         return Sent(outcome=Outcome.TAKEN)
+
+
+def _check(answer: Mapping[str, object], *members: str) -> None:
+    """Make sure that an answer has what others read of it. Raises KeyError."""
+    for one in members:
+        answer[one]
 
 
 @contextmanager

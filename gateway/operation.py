@@ -69,7 +69,8 @@ def check_operation(data: bytes, domain: Domain) -> CheckedOperation:
     try:
         call = decode_call(data)
     except UnknownCall as error:
-        raise Refusal(422, Code.UNKNOWN_CALL, str(error)) from error
+        words = f"{error}: perhaps a gateway of another version knows it"
+        raise Refusal(400, Code.UNKNOWN_OPERATION, words) from error
     except (MalformedCalldata, MalformedTerms) as error:
         raise _malformed(str(error)) from error
     if not isinstance(call, _TAKEN):

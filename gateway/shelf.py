@@ -121,6 +121,11 @@ class Shelf:
                 mark.unlink(missing_ok=True)
         return removed
 
+    def size(self) -> tuple[int, int]:
+        """Return how many models there are, and their bytes together."""
+        sizes = [_size(path) for path in self._models()]
+        return len(sizes), sum(sizes)
+
     def _check_room(self, owner: str, more_bytes: int) -> None:
         own = [self._path(mark.name) for mark in (self._folder / _OWNERS / owner).glob("*")]
         used_bytes = sum(map(_size, own)) + self._partials.used_bytes(owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.records import Operation, Submission
+from gateway.submission import LOST
 from gateway.views import Json
 
 
@@ -28,7 +29,7 @@ def operation_view(operation: Operation) -> Json:
 
     Its state is "waiting", "over", or that of the transaction that carries it: accepted, broadcast, included, final...
     """
-    carried = None if operation.carried is None else operation.carried.value
+    carried = None if operation.carried is None or operation.carried in LOST else operation.carried.value
     return {
         "id": operation.id,
         "function": operation.function,

@@ -21,7 +21,7 @@ from gateway.fees import takes_the_place_of
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Block, Mined, NewEvent, Operation, Submission
-from gateway.submission import TERMINAL, Happening, State, after
+from gateway.submission import FREED, TERMINAL, Happening, State, after
 from gateway.submissions import (
     find_holder,
     find_submission,
@@ -32,6 +32,7 @@ from gateway.submissions import (
     mark_reorganised,
     mark_sending,
     read_submissions,
+    sends_of,
 )
 from gateway.tables import (
     ATTEMPTS,
@@ -39,7 +40,6 @@ from gateway.tables import (
     CARRIED,
     ENCOUNTERS,
     EVENTS,
-    FREED,
     OPERATIONS,
     SALTS,
     SUBMISSIONS,
@@ -213,6 +213,11 @@ class Store:
         with self._db.read() as db:
             return find_submission(db, key)
 
+    def submissions(self) -> list[Submission]:
+        """Return all there are, by account and nonce."""
+        with self._db.read() as db:
+            return read_submissions(db, sa.true())
+
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
         with self._db.read() as db:
@@ -272,6 +277,11 @@ class Store:
         with self._db.write() as db:
             db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(said=said.value, note=note))
 
+    def remark_submission(self, key: str, note: str) -> None:
+        """Keep what else there is to say about a submission."""
+        with self._db.write() as db:
+            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(note=note))
+
     def head(self) -> Block | None:
         """Return the last block consumed."""
         with self._db.read() as db:
@@ -302,10 +312,11 @@ class Store:
         terms: dict[str, dict[str, Any]],
         salts: dict[str, tuple[str, str]],
         final_block: int,
-    ) -> None:
+    ) -> list[int]:
         """Store everything one block showed, and finalise what lies at or below `final_block`.
 
-        Terms and salts prove themselves, by the encounter's id: a block that is forgotten takes none back.
+        Returns how often each submission that the block held had been sent. Terms and salts prove themselves, by the
+        encounter's id: a block that is forgotten takes none back.
         """
         with self._db.write() as db:
             carried = {one.hash: mark_mined(db, one, block.number) for one in mined}
@@ -329,8 +340,11 @@ class Store:
                         .values(batch=None, place=None, note=event.args["error"])
                     )
             db.execute(sa.insert(BLOCKS).values(number=block.number, hash=block.hash, time_s=block.time_s))
-            db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= block.number - _KEPT_BLOCKS))
+            oldest = min(block.number, max(final_block, 0)) - _KEPT_BLOCKS  # all that may still be reorganised is kept
+            db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= oldest))
             mark_final(db, final_block)
+            ours = [key for key in carried.values() if key is not None]
+            return sends_of(db, ours)
 
     def finalise(self, final_block: int) -> None:
         """Finalise what lies at or below `final_block`."""

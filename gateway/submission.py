@@ -43,6 +43,12 @@ class Happening(StrEnum):
     TOO_LATE = "given up before it was sent"
 
 
+FREED: Final = (State.SUPERSEDED, State.EXPIRED)
+"""States in which a submission's nonce may be used by another one."""
+
+LOST: Final = (State.REVERTED, *FREED)
+"""States in which nothing came of a submission: what it carried waits again."""
+
 TERMINAL: Final = frozenset({State.FINAL, State.REVERTED, State.SUPERSEDED, State.EXPIRED})
 
 TRANSITIONS: Final = MappingProxyType(

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection, RowMapping
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Mined, Submission
-from gateway.submission import TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, FREED, SUBMISSIONS
+from gateway.submission import FREED, TERMINAL, Happening, State, after
+from gateway.tables import ATTEMPTS, SUBMISSIONS
 
 
 def read_submissions(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Submission]:
@@ -110,6 +110,14 @@ def mark_mined(db: Connection, one: Mined, block: int) -> str | None:
         )
     )
     return str(row.id)
+
+
+def sends_of(db: Connection, ids: Sequence[str]) -> list[int]:
+    """Return how often each of these was handed to a node."""
+    if not ids:
+        return []
+    sends = sa.select(sa.func.sum(ATTEMPTS.c.sends)).where(ATTEMPTS.c.submission.in_(ids))
+    return [int(one) for one in db.execute(sends.group_by(ATTEMPTS.c.submission)).scalars()]
 
 
 def mark_final(db: Connection, final_block: int) -> None:

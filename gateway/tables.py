@@ -11,10 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from gateway.errors import ConfigError, StoreUnavailable
-from gateway.submission import State
+from gateway.submission import FREED, LOST
 
-FREED: Final = (State.SUPERSEDED, State.EXPIRED)
-"""States in which a submission's nonce may be used by another one."""
 _HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in FREED)})"
 
 _POSTGRESQL: Final = {"connect_timeout": "5", "options": "-c synchronous_commit=on -c lock_timeout=10s"}
@@ -152,7 +150,7 @@ CARRIED: Final = OPERATIONS.outerjoin(SUBMISSIONS, OPERATIONS.c.batch == SUBMISS
 
 WAITING: Final = sa.and_(
     OPERATIONS.c.over.is_(False),
-    sa.or_(OPERATIONS.c.batch.is_(None), SUBMISSIONS.c.state.in_((State.REVERTED, *FREED))),
+    sa.or_(OPERATIONS.c.batch.is_(None), SUBMISSIONS.c.state.in_(LOST)),
 )
 """What no batch carries, or one that came to nothing, and what can still do something."""
 
@@ -250,7 +248,7 @@ def _connected(url: str) -> Engine:
     try:
         place = sa.make_url(url)
         ours = _POSTGRESQL if place.get_backend_name() == "postgresql" else {}
-        engine = sa.create_engine(place.set(query=ours | place.query), pool_pre_ping=bool(ours))
+        engine = sa.create_engine(place.set(query=ours | place.query), pool_pre_ping=bool(ours), hide_parameters=True)
     except (ImportError, sa.exc.ArgumentError) as error:  # NoSuchModuleError is an ArgumentError
         raise ConfigError(f"database_url: no driver for this kind of database: {error}") from error
     if engine.dialect.name == "sqlite":

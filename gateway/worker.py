@@ -16,9 +16,10 @@ from gateway.accounts import Accounts
 from gateway.broadcaster import Broadcaster
 from gateway.cases import Cases
 from gateway.composer import Composer
-from gateway.confirmer import confirm
+from gateway.confirmer import Ours, confirm
 from gateway.errors import ChainMismatch, LeaseLost, NodeUnavailable, StoreUnavailable
 from gateway.lease import Lease
+from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.reaper import KEEP_S, Reaper
 from gateway.store import Store
@@ -43,6 +44,7 @@ class Worker:
         operator: Identity,
         now_s: Callable[[], float],
         resend_after_s: float,
+        metrics: Metrics | None = None,
         keep_s: float = KEEP_S,
         extra_tip_wei: int = 0,
         lease: Lease | None = None,
@@ -56,6 +58,7 @@ class Worker:
             operator: the account that pays for batches.
             now_s: wall clock, Unix seconds.
             resend_after_s: seconds until a transaction that is in no block is looked after again.
+            metrics: what is counted in.
             keep_s: for how long it can be asked what became of something.
             extra_tip_wei: what the operator pays per gas above what the node asks.
             lease: default: one in this process's name.
@@ -66,6 +69,7 @@ class Worker:
                 f"the node serves chain {served} with genesis {genesis}, the contracts are deployed on chain "
                 f"{deployment.chain_id} with genesis {deployment.genesis_hash}: check RPC URL and deployment"
             )
+        metrics = metrics or Metrics()
         self._lease = lease or Lease(database)
         fenced = database.fenced(self._lease.check)
         self._store = store = Store(fenced)
@@ -82,11 +86,19 @@ class Worker:
                 now_s=now_s,
             ),
             operator=operator,
+            metrics=metrics,
             extra_tip_wei=extra_tip_wei,
         )
         self._broadcaster = Broadcaster(
-            store=store, node=node, operator=operator, resend_after_s=resend_after_s, extra_tip_wei=extra_tip_wei
+            store=store,
+            node=node,
+            operator=operator,
+            resend_after_s=resend_after_s,
+            metrics=metrics,
+            extra_tip_wei=extra_tip_wei,
         )
+        self._metrics = metrics
+        self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
         self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
 
@@ -102,14 +114,13 @@ class Worker:
         """Consume new blocks; return how many."""
         if not self._lease.keep():
             return 0
-        deployment = self._deployment
         return confirm(
             self._store,
             self._node,
-            domain=deployment.domain,
-            token=deployment.token,
-            first_block=deployment.block,
-            genesis=deployment.genesis_hash,
+            ours=self._ours,
+            first_block=self._deployment.block,
+            genesis=self._deployment.genesis_hash,
+            metrics=self._metrics,
         )
 
     def reap(self) -> int:

@@ -15,6 +15,7 @@ settings.register_profile("thorough", max_examples=1000)
 
 SLOWEST = (
     "test_demos.py",
+    "test_soak.py",
     "test_simulation.py",
     "test_forge.py",
     "test_attacks.py",

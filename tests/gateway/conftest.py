@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from behind_proxy import Far, far_rig
 from gateway_rig import Rig
 from postgresql_server import MISSING, PostgresqlServer, open_postgresql, programs
 
@@ -38,6 +39,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         server: PostgresqlServer = request.getfixturevalue("postgresql")
         return server.new_database()
     return f"sqlite:///{tmp_path / 'gateway.sqlite'}"
+
+
+@pytest.fixture
+def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Far]:
+    """A gateway and, behind a proxy, the chain that a test's parameter names; final only after fifty blocks."""
+    with far_rig(request.param, tmp_path) as rig:
+        yield rig
 
 
 def _rig(

@@ -1,50 +1,55 @@
-"""A gateway that kills itself (SIGKILL) at one point of a transaction's or an operation's life; run as a program."""
+"""A gateway that kills itself (SIGKILL) at one of its writes, whichever it is."""
 
 import os
 import signal
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+from sqlalchemy.engine import Connection
 
 from gateway.compose import open_gateway
 from gateway.config import GatewayConfig
-from gateway.node import Node
-from gateway.store import Store
+from gateway.tables import Database
 
-POINTS = ("accepted", "written", "sent", "before consuming", "after consuming")
-BATCH_POINTS = ("accepted", "before composing", "composed", *POINTS[1:])
 PATHS = {"raw": "/v1/transactions", "call": "/v1/operations"}
 
 
-def die(*_: Any, **__: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+class Moment(Enum):
+    """When it is killed: all that it did since the write before is done, or nothing of what comes after."""
+
+    BEFORE = "before the commit"
+    AFTER = "after the commit"
 
 
-def main(config: Path, member: str, data: str, point: str) -> None:
-    gateway = open_gateway(GatewayConfig.model_validate_json(config.read_text()))
+def live(config: str, member: str, data: str, at: int, moment: Moment) -> None:
+    """Take what a device hands in and see it final, unless killed at write number `at`."""
+    gateway = open_gateway(GatewayConfig.model_validate_json(config))
     gateway.worker.confirm()
+    _kill(at, moment)
     answer = gateway.app.test_client().post(PATHS[member], json={member: data})
     assert answer.status_code == 202, answer.text
-    if point == "accepted":
-        die()
-    if point == "before composing":
-        Store.begin_batch = die  # type: ignore[method-assign]
-    gateway.worker.compose()
-    if point == "composed":
-        die()
-    send, consume = Node.send, Store.consume
-    if point == "written":
-        Node.send = die  # type: ignore[method-assign]
-    if point == "sent":
-        Node.send = lambda self, raw: (send(self, raw), die())  # type: ignore[method-assign]
-    gateway.worker.broadcast()
-    gateway.node._web3.provider.make_request("evm_mine", [])
-    if point == "before consuming":
-        Store.consume = die  # type: ignore[method-assign]
-    else:
-        Store.consume = lambda self, *a, **k: (consume(self, *a, **k), die())  # type: ignore[method-assign]
-    gateway.worker.confirm()
+    for _ in range(2):
+        gateway.worker.compose()
+        gateway.worker.broadcast()
+        gateway.node._web3.provider.make_request("evm_mine", [])
+        gateway.worker.confirm()
+    gateway.close()
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+def _kill(at: int, moment: Moment) -> None:
+    write, writes = Database.write, 0
+
+    @contextmanager
+    def counted(database: Database) -> Iterator[Connection]:
+        nonlocal writes
+        writes += 1
+        due = writes == at
+        with write(database) as connection:
+            yield connection
+            if due and moment is Moment.BEFORE:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Database.write = counted  # type: ignore[method-assign]

@@ -100,13 +100,15 @@ class Rig:
     limits: Limits = NO_HURRY
     now_s: float = 1_000.0
     database_url: str | None = None
+    web3: Web3 | None = None
+    """How the gateway reaches the chain, if not by `provider`."""
     door: DoorSettings = field(default_factory=DoorSettings)
 
     def __post_init__(self) -> None:
         self.waited_s = 0.0
         self.meanwhile: Callable[[], None] = lambda: None
         self.provider = FlakyProvider(self.chain.web3.provider)
-        self.node = Node(Web3(self.provider), self.profile)
+        self.node = Node(self.web3 or Web3(self.provider), self.profile)
         self.start()
 
     @staticmethod

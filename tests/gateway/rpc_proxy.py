@@ -122,10 +122,14 @@ class Proxy:
         with self._lock:
             self._faults += map(_Injected, faults)
 
-    def calm(self) -> None:
-        """Drop the faults that are left, and show the chain as the node does."""
+    def drop_faults(self) -> None:
+        """Drop the faults that are left."""
         with self._lock:
             self._faults.clear()
+
+    def calm(self) -> None:
+        """Drop the faults that are left, and show the chain as the node does."""
+        self.drop_faults()
         self.view = View()
 
     def go_down(self) -> None:
@@ -219,7 +223,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it asked
+            self.close_connection = True
+            return
+        asked = json.loads(body)
         proxy, method, params = self.server.proxy, asked["method"], asked.get("params", [])
         fault = proxy.due(method)
         if fault is None:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,13 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from gateway_rig import ALICE, BOB, PERSONS, STAKE, Rig, sign
+from served_gateway import ask, program
 from signed_calls import permit
 from signed_requests import identity
 
@@ -151,52 +149,6 @@ def test_tokens_are_printed_and_devices_listed_and_revoked(tmp_path: Path, capsy
 def anvil() -> Iterator[tuple[LocalChain, Deployment]]:
     with open_chain("anvil") as chain:
         yield chain, Rig.deployed(chain)
-
-
-class Program:
-    """`python -m gateway ...`, its output read up to a line."""
-
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        self.log = log
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONWARNINGS": "error"},
-            )
-
-    def line(self, beginning: str) -> str:
-        end = time.monotonic() + 30
-        while time.monotonic() < end and self.popen.poll() is None:
-            for line in self.log.read_text().splitlines():
-                if line.startswith(beginning):
-                    return line
-            time.sleep(0.02)
-        raise AssertionError(self.log.read_text())
-
-    def stop(self, number: int) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(20)
-
-
-@contextmanager
-def program(arguments: Sequence[str], log: Path) -> Iterator[Program]:
-    started = Program(arguments, log)
-    try:
-        yield started
-    finally:
-        if started.popen.poll() is None:
-            started.popen.kill()
-            started.popen.wait()
-
-
-def ask(url: str, body: dict[str, Any] | None = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
 
 
 def settings(chain: LocalChain, deployment: Deployment, folder: Path) -> list[str]:

@@ -102,7 +102,7 @@ def test_a_signature_by_another_is_refused(call: calls.Call) -> None:
         (calls.Stake(amount=1, nonce=0), (422, Code.UNKNOWN_CALL)),
         (calls.Batch(calls=(calls.encode(OPEN),)), (422, Code.UNKNOWN_CALL)),
         (b"", (400, Code.MALFORMED_OPERATION)),
-        (b"\0" * 36, (422, Code.UNKNOWN_CALL)),
+        (b"\0" * 36, (400, Code.UNKNOWN_OPERATION)),
         (calls.encode(OPEN) + b"\0", (400, Code.MALFORMED_OPERATION)),
         (calls.encode(OPEN)[:-1], (400, Code.MALFORMED_OPERATION)),
         (b"\0" * (MAX_OPERATION_BYTES + 1), (400, Code.MALFORMED_OPERATION)),

@@ -1,0 +1,159 @@
+"""How a gateway is looked at: `/metrics` for Prometheus, `/v1/status` for programs, `/dashboard` for people."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from flask import Flask, Response, g, jsonify, request, request_started
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from contracts.chain import ChainProfile
+from gateway.alarms import Alarm, alarms
+from gateway.dashboard import History, add_filters, page
+from gateway.errors import StoreUnavailable
+from gateway.logs import REQUEST, event
+from gateway.metrics import Metrics, exposition
+from gateway.standing import Standing, standing
+from gateway.store import Store
+from gateway.tables import Database
+from gateway.views import Json
+from gateway.watch import Watch, Watched
+
+_log = logging.getLogger(__name__)
+_LOOKING: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/status", "/dashboard"})
+"""Asked by programs every few seconds."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+
+
+def observe(
+    app: Flask,
+    *,
+    metrics: Metrics,
+    database: Database,
+    store: Store,
+    watch: Watch,
+    profile: ChainProfile,
+    chain_id: int,
+    operator: str,
+    operator_alarm_wei: int,
+    now_s: Callable[[], float],
+) -> None:
+    """Count the requests of an application, and add the routes that tell how the gateway stands.
+
+    Args:
+        app: to be added to, before its first request.
+        metrics: what is counted.
+        database: of the gateway.
+        store: over it.
+        watch: what is known of node and models.
+        profile: what is usual on the chain.
+        chain_id: of the chain relayed to.
+        operator: checksum address of the account that pays for batches.
+        operator_alarm_wei: below this much native coin it should be sent some.
+        now_s: wall clock, Unix seconds.
+    """
+
+    def begin(_app: Flask) -> None:
+        g.began_s = time.perf_counter()
+        g.request = REQUEST.set(secrets.token_hex(8))
+
+    request_started.connect(begin, app, weak=False)  # what others do before a request may refuse it
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        method = request.method if request.method in _METHODS else "other"
+        taken_s = time.perf_counter() - g.began_s
+        metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
+        response.headers["X-Request-Id"] = REQUEST.get()
+        level = logging.DEBUG if route in _LOOKING else logging.INFO
+        told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
+        event(_log, level, "answered", **told)
+        return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        REQUEST.reset(g.request)
+
+    def stands() -> Standing:
+        return standing(database, store, operator=operator, now_s=now_s())
+
+    def raised(told: Standing) -> list[Alarm]:
+        return list(alarms(told, watch.latest(), profile, operator_alarm_wei=operator_alarm_wei, now_s=now_s()))
+
+    @app.get("/metrics")
+    def get_metrics() -> Response:
+        told: Standing | None = None
+        found: list[Alarm] = []
+        try:
+            told = stands()
+            found = raised(told)
+        except StoreUnavailable:
+            pass  # what is counted here is there all the same
+        text = exposition(metrics, told, watch.latest(), alarms=found, now_s=now_s())
+        return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+    def status() -> Json:
+        standing_now = stands()
+        told = status_view(standing_now, watch.latest(), metrics, now_s=now_s())
+        told["alarms"] = [{"kind": one.kind.value, "words": one.words} for one in raised(standing_now)]
+        balance_wei = told["operator"]["native_wei"]
+        told["operator"] |= {
+            "address": operator,
+            "alarm_wei": operator_alarm_wei,
+            "low": balance_wei is not None and balance_wei < operator_alarm_wei,
+        }
+        return told
+
+    @app.get("/v1/status")
+    def get_status() -> Response:
+        return jsonify(status())
+
+    add_filters(app)
+    history = History()
+
+    @app.get("/dashboard")
+    def get_dashboard() -> Response:
+        try:
+            told = status()
+        except StoreUnavailable:
+            told = None
+        return page(told, history, chain_id=chain_id)
+
+
+def status_view(told: Standing, watched: Watched | None, metrics: Metrics, *, now_s: float) -> Json:
+    """Return how a gateway stands, as JSON values; null is what is not known."""
+    facts = watched.facts if watched else None
+    return {
+        "submissions": dict(told.submissions),
+        "oldest_unsettled_s": told.oldest_unsettled_s,
+        "operations_waiting": told.operations_waiting,
+        "oldest_operation_s": told.oldest_operation_s,
+        "head": None if told.head is None else {"number": told.head.number, "age_s": now_s - told.head.time_s},
+        "node": {
+            "fault": "nobody asked yet" if watched is None else watched.fault,
+            "height": facts and facts.height,
+            "final_height": facts and facts.final_height,
+            "finality_lag_s": facts and told.lag_s(facts.final_height),
+            "answered_s_ago": watched and facts and now_s - watched.at_s,
+        },
+        "operator": {"native_wei": facts and facts.operator_wei},
+        "reorgs": metrics.reorgs(),
+        "batches": [
+            {
+                "id": one.id,
+                "state": one.state.value,
+                "block": one.block,
+                "gas": one.gas,
+                "operations": one.operations,
+            }
+            for one in told.batches
+        ],
+        "store_bytes": told.store_bytes,
+        "models": watched and watched.models,
+        "model_bytes": watched and watched.model_bytes,
+    }

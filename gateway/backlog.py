@@ -35,23 +35,29 @@ class Backlog:
         Requests at the same moment may each find the last place free: the bound is exceeded by no more than there are
         threads.
         """
-        if self._waiting() >= self._limits.undone_in_all:
+        of_all, of_account = self._waiting(account)
+        if of_all >= self._limits.undone_in_all:
             raise _full("this gateway has as much to do as it takes")
-        if account is not None and self._waiting(account) >= self._limits.undone_per_account:
+        if account is not None and of_account >= self._limits.undone_per_account:
             raise _full(f"{account} has {self._limits.undone_per_account} things here that are not done yet")
 
-    def _waiting(self, account: str | None = None) -> int:
-        submissions, operations = _IN_NO_BLOCK, _IN_NO_BATCH
-        if account is not None:
-            submissions = sa.and_(submissions, SUBMISSIONS.c.sender == account)
-            # Whose a permit is only the chain can tell: nobody may fill up the account of another with false ones.
-            own = sa.and_(OPERATIONS.c.account == account, OPERATIONS.c.function != _PERMIT)
-            operations = sa.and_(operations, own)
+    def _waiting(self, account: str | None) -> tuple[int, int]:
+        """How much waits in all, and of an account; in one query, since every piece of work asks."""
+        # Whose a permit is only the chain can tell: nobody may fill up the account of another with false ones.
+        own = sa.and_(OPERATIONS.c.account == account, OPERATIONS.c.function != _PERMIT)
+        counts = (
+            _count(SUBMISSIONS, _IN_NO_BLOCK),
+            _count(OPERATIONS, _IN_NO_BATCH),
+            _count(SUBMISSIONS, sa.and_(_IN_NO_BLOCK, SUBMISSIONS.c.sender == account)),
+            _count(OPERATIONS, sa.and_(_IN_NO_BATCH, own)),
+        )
         with self._db.read() as db:
-            return sum(
-                db.execute(sa.select(sa.func.count()).select_from(table).where(chosen)).scalar_one()
-                for table, chosen in ((SUBMISSIONS, submissions), (OPERATIONS, operations))
-            )
+            submissions, operations, own_submissions, own_operations = db.execute(sa.select(*counts)).one()
+        return submissions + operations, own_submissions + own_operations
+
+
+def _count(table: sa.Table, chosen: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count()).select_from(table).where(chosen).scalar_subquery()
 
 
 def _full(why: str) -> Refusal:

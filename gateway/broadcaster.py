@@ -17,13 +17,14 @@ from itertools import groupby
 from contracts.identity import Fees, Identity
 from gateway.answers import Outcome, needed_tip_wei
 from gateway.fees import raised
+from gateway.logs import event
 from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.policy import CheckedTransaction
 from gateway.records import Submission
 from gateway.store import Store
 from gateway.submission import Happening, State
-from gateway.transaction import read
+from gateway.transaction import MAX_BATCH_BYTES, read
 
 _log = logging.getLogger(__name__)
 
@@ -80,14 +81,18 @@ class Broadcaster:
             due += self._due(list(group), account, now_s=now_s)
         due = list(self._looked_after(due, now_s=now_s))
         self._store.sending(due, now_s=now_s)
-        for handed, one in enumerate(due, start=1):
+        handed = 0
+        said: dict[str, tuple[Outcome, str | None]] = {}
+        for one in due:
             sent = self._node.send(one.newest.raw)
+            handed += 1
             note = None if sent.outcome.settled else f"the node: {sent.words}"
-            if (sent.outcome, note) != (one.said, one.note):
-                self._store.answered(one.id, sent.outcome, note)
+            if note != one.note or not sent.outcome.settled:
+                said[one.id] = (sent.outcome, note)
             if sent.outcome.silent:
-                return handed
-        return len(due)
+                break
+        self._store.answered(said)
+        return handed
 
     def _due(self, held: Sequence[Submission], account: str, *, now_s: float) -> list[Submission]:
         pending = [one for one in held if one.state is not State.INCLUDED]
@@ -148,11 +153,11 @@ class Broadcaster:
         fees = raised(one.newest.fees, asked, self._node.fee_rules)
         if fees is None:
             self._metrics.at_the_cap.inc()
-            _log.warning("transaction %s of the operator: %s", one.id, CAP_NOTE)
+            event(_log, logging.WARNING, "offer at the cap", submission=one.id, nonce=one.nonce)
             if one.note != CAP_NOTE:
-                self._store.answered(one.id, one.said or Outcome.UNDERPRICED, CAP_NOTE)
+                self._store.answered({one.id: (one.said or Outcome.UNDERPRICED, CAP_NOTE)})
             return None
-        old = read(one.newest.raw)
+        old = read(one.newest.raw, most_bytes=MAX_BATCH_BYTES)
         raw, digest = self._operator.sign(
             chain_id=old.chain_id,
             nonce=old.nonce,
@@ -162,7 +167,7 @@ class Broadcaster:
             fees=fees,
             value_wei=old.value_wei,
         )
-        _log.info("transaction %s of the operator is offered %d wei per gas now", one.id, fees.max_fee_wei)
+        event(_log, logging.INFO, "offer raised", submission=one.id, nonce=one.nonce, max_fee_wei=fees.max_fee_wei)
         return self._store.raise_offer(one, transaction="0x" + digest.hex(), raw=raw)
 
     def _fill_gap(self, held: Sequence[Submission], used: int, *, now_s: float) -> None:
@@ -176,7 +181,7 @@ class Broadcaster:
                 chain_id=chain_id, nonce=nonce, target=address, data=b"", gas=_GAS_OF_NOTHING, fees=fees
             )
             checked = CheckedTransaction(digest=digest, raw=raw, sender=address, nonce=nonce, target=address, call=None)
-            _log.warning("nonce %d of the operator is missing: a transaction that does nothing takes it", nonce)
+            event(_log, logging.WARNING, "gap filled in the operator's nonces", submission=checked.id, nonce=nonce)
             self._store.fill(checked, now_s=now_s, note=GAP_NOTE)
 
     def _settle(self, overtaken: Sequence[Submission], account: str) -> None:

@@ -18,6 +18,7 @@ from contracts.identity import Fees, Identity
 from gateway.case import Case, Item, items
 from gateway.cases import Cases
 from gateway.keeper import Keeper
+from gateway.logs import event
 from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.operation import over_after
@@ -152,7 +153,10 @@ class Composer:
         checked = CheckedTransaction(
             digest=digest, raw=raw, sender=account, nonce=nonce, target=self._deployment.escrow, call=call
         )
-        return self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
+        begun = self._store.begin_batch(checked, [item.operations for item in chosen], now_s=now_s)
+        if begun:
+            event(_log, logging.INFO, "batch composed", submission=checked.id, nonce=nonce, calls=len(chosen))
+        return begun
 
 
 def _candidates(waiting: list[Operation], cases: list[Case]) -> Iterator[Item]:

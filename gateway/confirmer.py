@@ -15,6 +15,7 @@ from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms, de
 from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
 from gateway.errors import ChainMismatch, NodeUnavailable
+from gateway.logs import event
 from gateway.metrics import Metrics
 from gateway.node import Node
 from gateway.records import Block, Mined, NewEvent
@@ -144,7 +145,7 @@ def _rewound(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
         )
     store.rewind(number)
     metrics.reorg_depth.observe(head.number - number)
-    _log.warning("the chain was reorganised: %d blocks above block %d are forgotten", head.number - number, number)
+    event(_log, logging.WARNING, "chain reorganised", block=number, blocks_forgotten=head.number - number)
     kept = store.head()
     if kept is None:
         raise AssertionError("a block that was kept is gone")
@@ -156,8 +157,8 @@ def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: i
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
     salts: dict[str, tuple[str, str]] = {}
-    for transaction in _concerning(node, block, ours):
-        receipt = node.receipt(transaction)
+    concerning = _concerning(node, block, ours)
+    for transaction, receipt in zip(concerning, node.receipts(block, concerning), strict=True):
         if receipt["blockHash"] != block["hash"]:
             raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
         called = _calls(transaction) if transaction.get("to") in ours.contracts else []
@@ -181,6 +182,7 @@ def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: i
         found += [_row(receipt, one, share=max(1, len(called))) for one in told]
     consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
     included = store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
+    event(_log, logging.DEBUG, "block read", block=consumed.number, included=len(included), events=len(found))
     for sends in included:
         metrics.attempts.observe(sends)
     return consumed

@@ -121,10 +121,8 @@ class TextLines(_Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        words = [record.getMessage(), *(f"{key}={value}" for key, value in _fields(record).items())]
-        line = " ".join(" ".join(words).split())  # one line, whatever a client put into it
         trace = self._trace(record)
-        head = f"{_time(record)} {record.levelname} {record.name}: {self._redact(line)}"
+        head = f"{_time(record)} {record.levelname} {record.name}: {self._redact(_words(record))}"
         return head if trace is None else f"{head}\n{trace}"
 
 
@@ -156,11 +154,17 @@ class Recent(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember one."""
-        self._kept.append((_time(record), record.levelname.lower(), self._redact(record.getMessage())))
+        self._kept.append((_time(record), record.levelname.lower(), self._redact(_words(record))))
 
     def newest_first(self) -> list[tuple[str, str, str]]:
         """Return time, level and words of each."""
         return list(reversed(self._kept))
+
+
+def _words(record: logging.LogRecord) -> str:
+    """What happened and its fields, on one line, whatever a client put into it."""
+    words = [record.getMessage(), *(f"{key}={value}" for key, value in _fields(record).items())]
+    return " ".join(" ".join(words).split())
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from contracts.calls import Call
 from contracts.identity import Fees
 from gateway.answers import Outcome
 from gateway.submission import State
-from gateway.transaction import read
+from gateway.transaction import MAX_BATCH_BYTES, read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Attempt:
     @property
     def fees(self) -> Fees:
         """What it offers for gas."""
-        return read(self.raw).fees
+        return read(self.raw, most_bytes=MAX_BATCH_BYTES).fees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Submission:
         function: the called function's Solidity name, "" if it calls none.
         state: where it stands.
         attempts: oldest first; all are watched, the newest is sent.
-        said: what the node said at the last send, None before the first.
+        said: what the node last found wrong with it, None while that is nothing.
         mined: hash of the attempt that a block holds.
         block: that block's number.
         succeeded: whether it was not reverted there.

@@ -105,6 +105,11 @@ class Shelf:
             ) from None
         return path
 
+    def size(self) -> tuple[int, int]:
+        """Return how many models there are, and their bytes together."""
+        sizes = [_size(one) for one in self._models()]
+        return len(sizes), sum(sizes)
+
     def expire(self, now_s: float) -> int:
         """Remove models that nobody used for `keep_days`, and uploads that went on for none; return how many files.
 
@@ -120,11 +125,6 @@ class Shelf:
             if not self._path(mark.name).exists():
                 mark.unlink(missing_ok=True)
         return removed
-
-    def size(self) -> tuple[int, int]:
-        """Return how many models there are, and their bytes together."""
-        sizes = [_size(path) for path in self._models()]
-        return len(sizes), sum(sizes)
 
     def _check_room(self, owner: str, more_bytes: int) -> None:
         own = [self._path(mark.name) for mark in (self._folder / _OWNERS / owner).glob("*")]

@@ -6,8 +6,7 @@ Every public method is one transaction: when it returns, its write is on disk (S
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +19,7 @@ from gateway.errors import Code, Refusal
 from gateway.fees import takes_the_place_of
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
-from gateway.records import Attempt, Block, Mined, NewEvent, Operation, Submission
+from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import FREED, TERMINAL, Happening, State, after
 from gateway.submissions import (
     find_holder,
@@ -80,16 +79,11 @@ class Store:
                 return known, False
             holder = find_holder(db, checked.sender, checked.nonce)
             if holder is None:
-                insert_submission(db, checked, now_s=now_s)
-            elif any(one.hash == checked.id for one in holder.attempts):
+                return insert_submission(db, checked, now_s=now_s), True
+            if any(one.hash == checked.id for one in holder.attempts):
                 return holder, False  # PostgreSQL: the same bytes, stored since we looked
-            else:
-                _check_replacement(checked, holder)
-                insert_attempt(db, holder, transaction=checked.id, raw=checked.raw)
-            stored = find_submission(db, checked.id)
-            if stored is None:
-                raise AssertionError("a submission that was stored is gone")
-            return stored, True
+            _check_replacement(checked, holder)
+            return insert_attempt(db, holder, transaction=checked.id, raw=checked.raw), True
 
     def accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
         """Store an operation; return it and whether it is new. The same bytes again return the record there is.
@@ -252,8 +246,7 @@ class Store:
     def raise_offer(self, one: Submission, *, transaction: str, raw: bytes) -> Submission:
         """Keep a further attempt at a submission, before it is sent; return the submission with it."""
         with self._db.write() as db:
-            insert_attempt(db, one, transaction=transaction, raw=raw)
-        return replace(one, attempts=(*one.attempts, Attempt(hash=transaction, raw=raw, sent_at_s=None, sends=0)))
+            return insert_attempt(db, one, transaction=transaction, raw=raw)
 
     def seen(self, submissions: Sequence[Submission], *, now_s: float) -> None:
         """Write down that the node still has these: they need not be sent again for a while."""
@@ -272,10 +265,13 @@ class Store:
                 .values(state=after(one.state, happening), note=note)
             )
 
-    def answered(self, key: str, said: Outcome, note: str | None) -> None:
-        """Keep what a node said at the last send of a submission, and in which words if that matters."""
+    def answered(self, said: Mapping[str, tuple[Outcome, str | None]]) -> None:
+        """Keep what a node said at the last send of some submissions, and in which words where that matters."""
+        if not said:
+            return
         with self._db.write() as db:
-            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(said=said.value, note=note))
+            for key, (outcome, note) in said.items():
+                db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(said=outcome.value, note=note))
 
     def remark_submission(self, key: str, note: str) -> None:
         """Keep what else there is to say about a submission."""

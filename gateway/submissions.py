@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -49,8 +50,10 @@ def find_holder(db: Connection, sender: str, nonce: int) -> Submission | None:
     return held[0] if held else None
 
 
-def insert_submission(db: Connection, checked: CheckedTransaction, *, now_s: float, note: str | None = None) -> None:
-    """Keep a new submission with its first attempt. Raises IntegrityError if its nonce is taken."""
+def insert_submission(
+    db: Connection, checked: CheckedTransaction, *, now_s: float, note: str | None = None
+) -> Submission:
+    """Keep a new submission with its first attempt; return it. Raises IntegrityError if its nonce is taken."""
     db.execute(
         sa.insert(SUBMISSIONS).values(
             id=checked.id,
@@ -63,13 +66,29 @@ def insert_submission(db: Connection, checked: CheckedTransaction, *, now_s: flo
         )
     )
     db.execute(sa.insert(ATTEMPTS).values(hash=checked.id, submission=checked.id, number=1, raw=checked.raw))
+    return Submission(
+        id=checked.id,
+        sender=checked.sender,
+        nonce=checked.nonce,
+        function=checked.name,
+        state=State.ACCEPTED,
+        attempts=(Attempt(hash=checked.id, raw=checked.raw, sent_at_s=None, sends=0),),
+        said=None,
+        mined=None,
+        block=None,
+        succeeded=None,
+        gas=None,
+        note=note,
+    )
 
 
-def insert_attempt(db: Connection, one: Submission, *, transaction: str, raw: bytes) -> None:
-    """Keep a further attempt at a submission."""
+def insert_attempt(db: Connection, one: Submission, *, transaction: str, raw: bytes) -> Submission:
+    """Keep a further attempt at a submission; return it with that."""
     number = len(one.attempts) + 1
     db.execute(sa.insert(ATTEMPTS).values(hash=transaction, submission=one.id, number=number, raw=raw))
     db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == one.id).values(said=None, note=None))
+    attempt = Attempt(hash=transaction, raw=raw, sent_at_s=None, sends=0)
+    return replace(one, attempts=(*one.attempts, attempt), said=None, note=None)
 
 
 def mark_sending(db: Connection, sent: Sequence[Submission], *, now_s: float) -> None:

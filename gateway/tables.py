@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, Final
 
@@ -166,6 +167,10 @@ class Database:
         """Open or create it. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
         self._engine = _connected(url)
         self._check: Callable[[Connection], None] = lambda _: None
+        # SQLite lets one write at a time, and who has to wait for another looks again now and then. Threads queue here.
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+        )
         with self.write() as connection:
             if connection.dialect.name == "postgresql":  # SQLite lets one write at a time as it is
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
@@ -191,7 +196,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that writes; committed at the end unless something is raised."""
-        with _faults(), self._engine.begin() as connection:
+        with _faults(), self._turn, self._engine.begin() as connection:
             self._check(connection)
             yield connection
 

@@ -14,7 +14,9 @@ from contracts.identity import Fees
 from gateway.errors import Code, Refusal
 
 MAX_RAW_BYTES: Final = 8192
-"""No call of ours is longer than 1 KiB."""
+"""Of a device: no call of theirs is longer than 1 KiB."""
+MAX_BATCH_BYTES: Final = 131_072
+"""Of the gateway itself; nodes take none that is longer."""
 
 _DYNAMIC_FEE_TYPE: Final = 2
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -29,7 +31,7 @@ _FIELDS: Final = (
     ("gas", 8),
     ("to", 20),
     ("value", 32),
-    ("data", MAX_RAW_BYTES),
+    ("data", MAX_BATCH_BYTES),
     ("accessList", 0),
     ("yParity", 1),
     ("r", 32),
@@ -85,10 +87,10 @@ class Transaction:
         return keccak(bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(self.unsigned))
 
 
-def read(raw: bytes) -> Transaction:
-    """Read signed bytes. Raises `Refusal` 400 unless they are the one encoding of a transaction."""
-    if not 1 <= len(raw) <= MAX_RAW_BYTES:
-        raise malformed(f"a raw transaction has 1 to {MAX_RAW_BYTES} bytes, got {len(raw)}")
+def read(raw: bytes, *, most_bytes: int = MAX_RAW_BYTES) -> Transaction:
+    """Read signed bytes. Raises `Refusal` 400 unless they are the one encoding of a transaction, and not longer."""
+    if not 1 <= len(raw) <= most_bytes:
+        raise malformed(f"a raw transaction has 1 to {most_bytes} bytes, got {len(raw)}")
     if raw[0] != _DYNAMIC_FEE_TYPE:
         raise malformed(f"only EIP-1559 transactions (first byte 0x02) are taken, got 0x{raw[0]:02x}")
     try:

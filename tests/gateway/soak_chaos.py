@@ -121,12 +121,12 @@ class Chaos(threading.Thread):
                 self._gateway.kill()
                 self._proxy.drop_faults()
                 self.done["gateway killed"] += 1
-                kill_after_s = self._rng.uniform(3, 15)  # the first seconds it starts
+                kill_after_s = self._rng.uniform(4, 20)  # the first seconds it starts
             elif now_s >= next_fault_s and self._gateway.serves:  # most would only keep it from starting
                 name = self._rng.choices([*_FAULTS], weights=[weight for weight, _ in _FAULTS.values()])[0]
                 _FAULTS[name][1](self)
                 self.done[name] += 1
-                next_fault_s = now_s + self._rng.uniform(0.3, 1.5)
+                next_fault_s = now_s + self._rng.uniform(0.5, 4)
             self.mine()
 
     def mine(self) -> None:

@@ -1,6 +1,7 @@
 """Who takes part in a soak, and what they do: sign, hand in until it is acknowledged, ask until it is done."""
 
 import hashlib
+import http.client
 import json
 import random
 import threading
@@ -38,6 +39,16 @@ LEARNERS = tuple(_person(f"learner {n}") for n in range(4))
 NEIGHBORS = tuple(_person(f"neighbor {n}") for n in range(4))
 VALIDATORS = tuple(_person(f"validator {n}") for n in range(6))
 BUYERS = tuple(_person(f"buyer {n}") for n in range(6))
+
+
+def _told(request: urllib.request.Request) -> tuple[int, Any]:
+    """The status and the JSON of an answer."""
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
 class GaveUp(Exception):
@@ -91,22 +102,21 @@ class Devices:
 
     def ask(self, path: str, body: dict[str, str] | None = None) -> Any:
         """Return the answer to a request, asked again until there is one; None for a refusal that is final."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._at + path, data=data, headers={"Content-Type": "application/json"})
         for pause_s in self._patience():
-            data = None if body is None else json.dumps(body).encode()
-            request = urllib.request.Request(self._at + path, data=data, headers={"Content-Type": "application/json"})
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    self.book.answers[str(response.status)] += 1
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                with error:
-                    told = json.load(error)["error"]
-                self.book.answers[f"{error.code} {told['code']}"] += 1
-                if not told["retry"]:
-                    self.book.wrong.append(f"{path}: {error.code} {told['code']}: {told['message']}")
-                    return None
-            except (OSError, ValueError, urllib.error.URLError) as error:  # killed before, or while it answered
+                status, told = _told(request)
+            except (OSError, ValueError, http.client.HTTPException) as error:  # killed before, or while it answered
                 self.book.answers[type(getattr(error, "reason", error)).__name__] += 1
+            else:
+                fault = told.get("error")
+                self.book.answers[f"{status} {fault['code']}" if fault else str(status)] += 1
+                if fault is None:
+                    return told
+                if not fault["retry"]:
+                    self.book.wrong.append(f"{path}: {status} {fault['code']}: {fault['message']}")
+                    return None
             time.sleep(pause_s)
         raise GaveUp(path)
 

@@ -123,6 +123,35 @@ def test_what_happens_in_a_request_bears_its_id(rig: Rig, stderr: Stderr) -> Non
     assert "request" not in stderr.lines()[-1]
 
 
+def test_the_life_of_a_batch_can_be_read_in_the_log(deep: Rig, stderr: Stderr) -> None:
+    deep.join(ALICE)
+    for _ in range(4):
+        deep.step()
+    logs.configure(LogFormat.JSON, "debug")
+    call = act(ALICE, deep.deployment.domain, ActionKind.UNBOND, amount=1, nonce=100)
+    assert deep.client.post("/v1/operations", json={"call": "0x" + calls.encode(call).hex()}).status_code == 202
+    snapshot = deep.chain.request("evm_snapshot")
+    deep.step()
+    assert deep.chain.request("evm_revert", [snapshot])
+    for _ in range(2):
+        deep.mine(deep.chain.time_s + 7)
+    deep.worker.confirm()
+    (batch,) = deep.gateway.store.unsettled()
+    written = [one for one in stderr.lines() if one["logger"].startswith("gateway.") and "request" not in one]
+    height = deep.chain.web3.eth.block_number
+    told = [{key: one[key] for key in one.keys() - {"time", "logger", "level"}} for one in written]
+    assert told == [
+        {"event": "batch composed", "submission": batch.id, "nonce": 0, "calls": 1},
+        {"event": "sent", "submission": batch.id, "nonce": 0, "outcome": "taken"},
+        {"event": "block read", "block": height - 1, "included": 1, "events": 1},
+        {"event": "chain reorganised", "block": height - 2, "blocks_forgotten": 1},
+        {"event": "block read", "block": height - 1, "included": 0, "events": 0},
+        {"event": "block read", "block": height, "included": 0, "events": 0},
+    ]
+    assert [level for _, level, _ in logs.recent()] == ["warning"]
+    assert logs.recent()[0][2] == f"chain reorganised block={height - 2} blocks_forgotten=1"
+
+
 def test_looking_at_a_gateway_fills_no_log(rig: Rig, stderr: Stderr) -> None:
     logs.configure(LogFormat.JSON, "info")
     for path in ("/healthz", "/readyz", "/metrics", "/v1/status"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import ALICE, BOB, OPERATOR, PERSONS, STAKE, TOKEN, UPDATED, Rig, on_both_databases
+from gateway_rig import ALICE, BOB, OPERATOR, PERSONS, RESEND_AFTER_S, STAKE, TOKEN, UPDATED, Rig, on_both_databases
 from signed_calls import act, ballot, half, opening, permit
 
 from contracts import calls, signing
@@ -20,6 +20,7 @@ from contracts.terms import Domain, Terms
 from gateway.composer import MAX_CALLS
 from gateway.store import Store
 from gateway.submission import State
+from gateway.transaction import MAX_RAW_BYTES
 
 VALIDATORS = PERSONS[2:]
 RULES = DEFAULT_PARAMETERS
@@ -483,6 +484,27 @@ def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
     assert {operation(field, key)["state"] for key in keys} == {"final"}
     rows = [one for one in field.get("/v1/events")["events"] if one["name"] == "Unbonding"]
     assert [one["place"] for one in rows] == [*range(MAX_CALLS), *range(3)]
+
+
+def test_a_batch_of_many_openings_is_sent_again_for_more(field: Rig) -> None:
+    """It is longer than any transaction of a device."""
+    many = [signed_terms(field, nonce) for nonce in range(16, 24)]
+    for one in many:
+        taken(field, opening(one, domain(field), ALICE, BOB))
+    many = [replace(one, learner=BOB.address, neighbor=ALICE.address) for one in many]
+    for one in many:
+        taken(field, opening(one, domain(field), BOB, ALICE))
+    assert field.worker.compose() == 16
+    field.worker.broadcast()
+    (batch,) = field.store.unsettled()
+    assert len(batch.newest.raw) > MAX_RAW_BYTES
+    field.now_s += RESEND_AFTER_S
+    assert field.worker.broadcast() == 1
+    field.mine()
+    field.worker.confirm()
+    found = field.store.submission(batch.id)
+    assert (found.state, len(found.attempts)) == (State.FINAL, 2)
+    assert found.attempts[1].fees.max_fee_wei > found.attempts[0].fees.max_fee_wei
 
 
 @on_both_databases

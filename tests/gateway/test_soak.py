@@ -1,7 +1,6 @@
 """A short soak passes; and its audit would notice what it is there to notice."""
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from soak import soak
 from soak_audit import violations
 
-ENCOUNTERS = 30
+ENCOUNTERS = 20
 
 
 def noticed(seen: dict[str, Any], **changes: Any) -> list[str]:
@@ -20,29 +19,29 @@ def noticed(seen: dict[str, Any], **changes: Any) -> list[str]:
 def audit(**seen: Any) -> Iterator[str]:
     """The audit, and audits of tampered books beside it."""
     yield from violations(**seen)
-    key, *_ = seen["book"].encounters
+    book = seen["book"]
+    key, played = next(iter(book.encounters.items()))
+    cast = book.cast[key]
 
-    book = deepcopy(seen["book"])
-    book.encounters[key] = replace(book.encounters[key], verdicts=(False, True, False))
-    assert noticed(seen, book=book) != []
+    turned = replace(played, verdicts=tuple(not valid for valid in played.verdicts))
+    found = noticed(seen, book=replace(book, encounters=book.encounters | {key: turned}))
+    assert any(f"{key} was settled" in words for words in found)
 
-    book = deepcopy(seen["book"])
-    voter, valid = next(iter(book.cast[key].items()))
-    book.cast[key][voter] = not valid
-    assert any("the model says" in words for words in noticed(seen, book=book))
+    other_vote = {voter: valid is (place > 0) for place, (voter, valid) in enumerate(cast.items())}
+    found = noticed(seen, book=replace(book, cast=book.cast | {key: other_vote}))
+    assert any("the model says" in words for words in found)
 
-    book = deepcopy(seen["book"])
-    book.encounters["0x" + "00" * 32] = book.encounters[key]
-    book.cast["0x" + "00" * 32] = book.cast[key]
-    assert any("was opened 0 times" in words for words in noticed(seen, book=book))
+    never = "0x" + "00" * 32
+    more = replace(book, encounters=book.encounters | {never: played}, cast=book.cast | {never: cast})
+    assert any(f"{never} was opened 0 times" in words for words in noticed(seen, book=more))
 
-    for key in (seen["book"].operations[0], *list(seen["book"].transactions)[:1]):
-        for state in ("broadcast", "superseded"):
+    for key in (book.operations[0], next(iter(book.transactions))):
+        for state in {"broadcast", "superseded"} - {seen["told"][key]["state"]}:
             told = seen["told"] | {key: seen["told"][key] | {"state": state}}
             assert any(key in words for words in noticed(seen, told=told))
 
-    other = seen["book"].encounters[next(iter(seen["book"].encounters))].learner.address
-    assert any("nonces" in words for words in noticed(seen, operator=other))
+    found = noticed(seen, operator=played.learner.address)
+    assert any("the operator used" in words for words in found)
 
 
 @pytest.mark.chain

@@ -34,8 +34,11 @@ PUBLIC: Final = frozenset(
 """Routes that anyone may ask, enrolled or not: what the chain shows to everybody, and how to be enrolled."""
 
 
+OPERATORS: Final = frozenset({"get_dashboard", "get_metrics", "get_status"})
+"""Routes for who runs the gateway: unsigned from its own machine alone, where not everybody is served."""
 _WORK: Final = frozenset({"work.post_operation", "work.post_transaction"})
 """Routes that find out from what they are handed whose it is."""
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1"})
 _UNCOUNTED: Final = frozenset({"health.get_health"})
 
 
@@ -60,7 +63,7 @@ class Door:
             account = self._signer(request, peer)
             g.account, g.counted = account, True
             self._turnstile.device(account)
-        elif self._access is Access.ENROLLED and request.endpoint not in (*PUBLIC, None):  # None: nothing is there
+        elif self._access is Access.ENROLLED and not _is_public(request):
             self._turnstile.look(peer)
             words = "only enrolled devices are served here: sign the request"
             raise Refusal(401, Code.NOT_SIGNED, words, headers=self._challenge())
@@ -117,6 +120,12 @@ class Door:
 
     def _challenge(self) -> dict[str, str]:
         return {"WWW-Authenticate": f'{SCHEME} realm="{self._enrolment.realm()}"'}
+
+
+def _is_public(request: Request) -> bool:
+    if request.endpoint in OPERATORS:
+        return _peer(request) in _THIS_MACHINE
+    return request.endpoint is None or request.endpoint in PUBLIC  # None: nothing is there
 
 
 def _peer(request: Request) -> str:

@@ -133,6 +133,9 @@ SCHEMAS: Final[dict[str, _Schema]] = {
         blocks_behind={"type": "integer"},
         operator=_object(address=_ADDRESS, native_wei=_WHOLE),
     ),
+    "Status": _object(
+        submissions=_OBJECT, operations_waiting=_WHOLE, node=_OBJECT, operator=_OBJECT, alarms=_all(_OBJECT)
+    ),
     "Description": _object(openapi=_TEXT, info=_OBJECT, paths=_OBJECT),
 }
 
@@ -262,6 +265,9 @@ PATHS: Final[dict[str, dict[str, _Schema]]] = {
             _in("path", "account", _ADDRESS),
         ),
     },
+    "/v1/status": {"get": _operation("How the gateway stands, for its operator.", {200: _json("Status")})},
+    "/metrics": {"get": _operation("The same for Prometheus.", {200: {"text/plain": {"schema": _TEXT}}})},
+    "/dashboard": {"get": _operation("The same for people.", {200: {"text/html": {"schema": _TEXT}}})},
     "/v1/openapi.json": {"get": _operation("This description.", {200: _json("Description")})},
     "/healthz": {"get": _operation("Whether the process answers.", {200: _json("Health")})},
     "/readyz": {"get": _operation("Whether it can do its work.", {200: _json("Ready")})},

@@ -19,6 +19,7 @@ from gateway.door import PUBLIC
 from gateway.enrolment import Enrolment
 from gateway.errors import Refusal
 
+FAR_AWAY = {"REMOTE_ADDR": "192.0.2.1"}
 MODEL = b"model" * 100
 MODEL_PATH = f"/v1/models/{hashlib.sha256(MODEL).hexdigest()}"
 
@@ -115,13 +116,19 @@ def test_nothing_but_public_facts_is_served_unsigned(closed: Rig) -> None:
         path = rule.rule.replace("<digest>", "0" * 64).replace("<account>", "0x" + "00" * 20)
         path = path.replace("<address>", ALICE.address)
         for method in sorted((rule.methods or set()) - {"HEAD"}):
-            response = closed.client.open(path, method=method, buffered=True)
+            response = closed.client.open(path, method=method, buffered=True, environ_overrides=FAR_AWAY)
             if rule.endpoint in PUBLIC:
                 assert response.status_code != 401, path
             else:
                 assert (response.status_code, code(response)) == (401, "not_signed"), path
                 assert response.headers["WWW-Authenticate"].startswith('iDML realm="')
     assert {rule.endpoint for rule in app.url_map.iter_rules()} >= PUBLIC
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/v1/status", "/dashboard"])
+def test_how_the_gateway_stands_is_told_on_its_own_machine(closed: Rig, path: str) -> None:
+    assert closed.client.get(path).status_code == 200
+    assert closed.client.get(path, environ_overrides=FAR_AWAY).status_code == 401
 
 
 @on_both_databases

@@ -29,7 +29,7 @@ def watch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Watch:
 def test_the_node_and_the_models_are_asked(rig: Rig, watch: Watch) -> None:
     for n in range(3):
         body = b"model" * (n + 1)
-        rig.shelf.put(hashlib.sha256(body).hexdigest(), body)
+        rig.shelf.put(hashlib.sha256(body).hexdigest(), [body], size_bytes=len(body))
     found = watch.latest()
     assert (found.models, found.model_bytes, found.fault) == (3, 30, None)
     assert found.facts.height == found.facts.final_height == rig.chain.web3.eth.block_number

@@ -14,6 +14,7 @@ from gateway.store import Store
 from gateway.views import Json
 
 _ADDRESS = re.compile(r"[0-9a-fA-F]{40}")
+_HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
 class Accounts:
@@ -78,6 +79,11 @@ class Accounts:
                 str(number): {**self.parameters(number), "retired": number in retired} for number in numbers
             },
         }
+
+
+def is_hash(text: str) -> bool:
+    """Return whether a text is a hash: 0x and 64 hex digits."""
+    return _HASH.fullmatch(text) is not None
 
 
 def checked_address(address: str) -> str:

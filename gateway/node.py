@@ -246,4 +246,4 @@ def _words(error: Exception) -> str:
     said = getattr(error, "rpc_response", None)
     told = said.get("error") if isinstance(said, dict) else None
     message = told.get("message") if isinstance(told, dict) else None  # Ganache adds its whole stack beside it
-    return " ".join(str(message or error).split())[:_LONGEST_WORDS]
+    return " ".join(str(message or error).replace("\0", " ").split())[:_LONGEST_WORDS]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from flask import Blueprint, Response, jsonify
 
-from gateway.accounts import Accounts
+from gateway.accounts import Accounts, is_hash
 from gateway.errors import Code, Refusal
 from gateway.store import Store
 from gateway.views import encounter_view
-
-_ID: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
 def fact_routes(*, accounts: Accounts, store: Store) -> Blueprint:
@@ -37,6 +32,6 @@ def fact_routes(*, accounts: Accounts, store: Store) -> Blueprint:
 
 
 def _checked_id(text: str) -> str:
-    if not _ID.fullmatch(text):
+    if not is_hash(text):
         raise Refusal(400, Code.BAD_REQUEST, f"an encounter's id is 0x and 64 hex digits, got {text[:80]!r}")
     return text.lower()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify
 
 from gateway.acceptance import Acceptance
+from gateway.accounts import is_hash
 from gateway.admission import Admit
 from gateway.bodies import hex_member
 from gateway.cases import Cases
@@ -36,7 +37,7 @@ def work_routes(
 
     @routes.get("/v1/transactions/<key>")
     def get_transaction(key: str) -> Response:
-        submission = store.submission(key.lower())
+        submission = store.submission(key.lower()) if is_hash(key) else None
         if submission is None:
             raise Refusal(404, Code.NOT_FOUND, f"no transaction {key[:80]} was handed to this gateway")
         return jsonify(submission_view(submission))
@@ -48,7 +49,7 @@ def work_routes(
 
     @routes.get("/v1/operations/<key>")
     def get_operation(key: str) -> Response:
-        operation = store.operation(key.lower())
+        operation = store.operation(key.lower()) if is_hash(key) else None
         if operation is None:
             raise Refusal(404, Code.NOT_FOUND, f"no operation {key[:80]} was handed to this gateway")
         return jsonify(operation_view(operation))

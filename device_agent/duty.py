@@ -46,7 +46,8 @@ class Duty:
 
     async def look(self) -> None:
         """Do the votes that are open to this validator. Raises `GatewayUnreachable`."""
-        jobs, chain_time_s = await self._gateway.jobs(self._identity.address)
+        wait_s = self._settings.jobs_wait_s
+        jobs, chain_time_s = await self._gateway.jobs(self._identity.address, wait_s=wait_s)
         facts = await self._gateway.known_chain()
         for job in jobs:
             label = f"vote:{job.encounter.hex()}"

@@ -40,6 +40,7 @@ class Settings:
         usual_contact_s: expected contact with a peer never met.
         poll_s: time between looks at the chain and the neighbourhood.
         jobs_poll_s: time between looks at the job feed.
+        jobs_wait_s: how long the gateway may keep such a look waiting for a job, 0 to 30; 0 = not at all.
         withheld_margin_s: how long before the end of the voting a missing model counts as withheld.
         max_model_bytes: largest snapshot taken from anyone.
         extra_tip_wei: paid per gas above what the gateway suggests.
@@ -63,6 +64,7 @@ class Settings:
     usual_contact_s: float = 120.0
     poll_s: float = 4.0
     jobs_poll_s: float = 8.0
+    jobs_wait_s: int = 0
     withheld_margin_s: int = 60
     max_model_bytes: int = 64 << 20
     extra_tip_wei: int = 0

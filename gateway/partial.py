@@ -69,13 +69,21 @@ class Partials:
 
     def expire(self, before_s: float) -> int:
         """Remove what nobody has written to since a time, left-overs of a process that ended among it."""
-        old = [file for file in self._folder.iterdir() if file.stat().st_mtime < before_s]
-        for file in old:
-            file.unlink(missing_ok=True)
-        return len(old)
+        return sum(remove_if_older(file, before_s) for file in list(self._folder.iterdir()))
 
     def _file(self, digest: str, owner: str) -> Path:
         return self._folder / f"{owner}.{digest}"
+
+
+def remove_if_older(file: Path, before_s: float) -> bool:
+    """Remove a file that nobody has touched since a time; return whether that was done. It may go while we look."""
+    try:
+        if file.stat().st_mtime >= before_s:
+            return False
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

@@ -9,6 +9,7 @@ A name of a digest is given last, so whenever the process ends no half model has
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Final
 
 from gateway.config import ModelSettings
 from gateway.errors import Code, Refusal, StoreUnavailable
-from gateway.partial import Partials, whole_upload
+from gateway.partial import Partials, remove_if_older, whole_upload
 
 EVERYONE: Final = "everyone"
 """The owner of what is uploaded by nobody that is known."""
@@ -97,12 +98,10 @@ class Shelf:
     def find(self, digest: str) -> Path:
         """Return the file of `digest`, which is used by that. Raises `Refusal` 404 if there is none."""
         path = self._path(digest)
-        try:
+        if not path.is_file():
+            raise Refusal(404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True)
+        with contextlib.suppress(OSError):  # a disk that takes no writes can still be read
             self._touch(path)
-        except OSError:
-            raise Refusal(
-                404, Code.NOT_FOUND, f"no model {digest} here; it may be uploaded later", retry=True
-            ) from None
         return path
 
     def size(self) -> tuple[int, int]:
@@ -114,16 +113,18 @@ class Shelf:
         """Remove models that nobody used for `keep_days`, and uploads that went on for none; return how many files.
 
         Call it now and then, by one process. An encounter that is not settled names no model as old: `keep_days` is
-        well above the life of an encounter, and uploading or fetching a model begins its time anew.
+        well above the life of an encounter, and uploading or fetching a model begins its time anew. Raises
+        `StoreUnavailable`.
         """
-        removed = self._partials.expire(now_s - self._settings.partial_hours * 3600)
-        for path in list(self._models()):
-            if path.stat().st_mtime < now_s - self._settings.keep_days * _DAY_S:
-                path.unlink(missing_ok=True)
-                removed += 1
-        for mark in (self._folder / _OWNERS).glob("*/*"):
-            if not self._path(mark.name).exists():
-                mark.unlink(missing_ok=True)
+        before_s = now_s - self._settings.keep_days * _DAY_S
+        try:
+            removed = self._partials.expire(now_s - self._settings.partial_hours * 3600)
+            removed += sum(remove_if_older(path, before_s) for path in list(self._models()))
+            for mark in (self._folder / _OWNERS).glob("*/*"):
+                if not self._path(mark.name).exists():
+                    mark.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot remove old models: {error.strerror}") from error
         return removed
 
     def _check_room(self, owner: str, more_bytes: int) -> None:

@@ -125,7 +125,7 @@ class FakeGateway:
             raise found
         return found
 
-    async def jobs(self, _validator: str) -> tuple[list[Job], int]:
+    async def jobs(self, _validator: str, *, wait_s: int) -> tuple[list[Job], int]:
         return self.votes
 
 

@@ -271,3 +271,29 @@ def test_killed_at_any_point_there_is_no_half_model(tmp_path: Path, at: str) -> 
     shelf.expire(2**33)
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
     assert put(shelf)
+
+
+def test_a_folder_that_cannot_be_cleaned_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    body = b"a model"
+    shelf.put(hashlib.sha256(body).hexdigest(), [body], size_bytes=len(body))
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    with pytest.raises(StoreUnavailable, match="cannot remove old models: Permission denied"):
+        shelf.expire(10**12)
+
+
+def test_a_model_on_a_disk_that_takes_no_writes_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    body = b"a model"
+    digest = hashlib.sha256(body).hexdigest()
+    shelf.put(digest, [body], size_bytes=len(body))
+    monkeypatch.setattr("os.utime", read_only)
+    assert shelf.find(digest).read_bytes() == body

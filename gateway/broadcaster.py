@@ -86,6 +86,7 @@ class Broadcaster:
         for one in due:
             sent = self._node.send(one.newest.raw)
             handed += 1
+            event(_log, logging.INFO, "sent", submission=one.id, nonce=one.nonce, outcome=sent.outcome.value)
             note = None if sent.outcome.settled else f"the node: {sent.words}"
             if note != one.note or not sent.outcome.settled:
                 said[one.id] = (sent.outcome, note)

@@ -57,10 +57,13 @@ class Standing:
     batches: Sequence[BatchRow]
 
     def lag_s(self, number: int) -> int | None:
-        """Return how much chain time lies between a block and the head; None for a block not known any more."""
-        if self.head is None or number not in self.block_times_s:
+        """Return how much chain time lies between a block and the head, at least: an older one than is known counts as
+        the oldest known. None for a block that was not read yet.
+        """
+        known = [one for one in self.block_times_s if one >= number]
+        if self.head is None or not known:
             return None
-        return self.head.time_s - self.block_times_s[number]
+        return self.head.time_s - self.block_times_s[min(known)]
 
 
 def standing(database: Database, store: Store, *, operator: str, now_s: float) -> Standing:

@@ -221,6 +221,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for the first to be told of
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])

@@ -53,6 +53,8 @@ class View:
 
     def answer(self, method: str, params: Sequence[Any], ask: Ask) -> Answer:
         """Return what this node answers to one request."""
+        if self == View():
+            return ask(method, params)
         if method == "eth_sendRawTransaction":
             return self._refused(params) or ask(method, params)
         if self._hides(method, params):

@@ -116,7 +116,10 @@ def test_22_without_a_receipt_a_block_is_not_consumed_and_later_it_is(far: Far) 
     assert len(far.faults.sends) == 1
 
 
-def test_23_nothing_is_final_above_what_the_node_calls_finalized_and_a_stall_is_an_alarm(tmp_path: Path) -> None:
+def test_23_nothing_is_final_above_what_the_node_calls_finalized_and_a_stall_is_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store._KEPT_BLOCKS", 16)
     profile = replace(PROFILES["amoy"], chain_id=1337, tip_floor_gwei=0, finality_alarm_s=30.0)
     with far_rig("anvil", tmp_path, profile) as far:
         far.now_s = float(far.chain.time_s)
@@ -125,7 +128,7 @@ def test_23_nothing_is_final_above_what_the_node_calls_finalized_and_a_stall_is_
         far.step()
         block = far.store.submission(key).block
         far.faults.view = View(finalized_at=block - 1)
-        far.mine_many(400)  # more than are remembered of what is final
+        far.mine_many(100)  # more than are remembered of what is final
         confirm_all(far)
         assert far.state(key) is State.INCLUDED
         far.now_s = float(far.chain.time_s)

@@ -23,6 +23,7 @@ from statistics import median
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import relay
 import torch
 from eth_account import Account
 from rich.console import Console
@@ -346,6 +347,74 @@ def gas_rows(gas_price_gwei: float, usd_per_coin: float) -> dict[str, Row]:
     return rows
 
 
+@cache
+def relay_rows(runs: int) -> dict[str, Row]:
+    """Eight devices through a gateway and to its node in turn: throughput, and how long an acknowledgement takes."""
+    with relay.open_relay() as opened:
+        times_ms: list[list[float]] = []
+
+        def ours() -> float:
+            rate, times = opened.through_gateway(opened.signed(relay.EACH))
+            times_ms.append(sorted(1000 * one for one in times))
+            return rate
+
+        def theirs() -> float:
+            return opened.through_node(opened.signed(relay.EACH))[0]
+
+        pairs = side_by_side(ours, theirs, runs=runs)
+    counted = times_ms[1:]  # the first is the warm-up
+    rows = {"relay_throughput_ratio": ratio("relay_throughput_ratio", *pairs, target=0.7)}
+    for name, share in (("relay_accept_p50_ms", 0.5), ("relay_accept_p99_ms", 0.99)):
+        values = [one[int(share * len(one))] for one in counted]
+        rows[name] = Row(
+            name=name,
+            value=median(values),
+            unit="ms",
+            better="lower",
+            target=None,
+            baseline=None,
+            runs=values,
+            note="from the request to the acknowledgement of what is on disk, eight devices at once",
+        )
+    return rows
+
+
+def relay_growth_mb(submissions: int = 20_000) -> Row:
+    """Growth of a served gateway's memory over many submissions, after a thousand to warm up."""
+    with relay.open_relay() as opened:
+        opened.through_gateway(opened.signed(1000 // len(relay.DEVICES)))
+        before = memory_mb(opened.pid, "VmRSS")
+        grown: list[float] = []
+        for _ in range(4):
+            opened.through_gateway(opened.signed(submissions // len(relay.DEVICES) // 4))
+            grown.append(memory_mb(opened.pid, "VmRSS") - before)
+    return Row(
+        name="relay_growth_mb",
+        value=grown[-1],
+        unit="MB",
+        better="lower",
+        target=20,
+        baseline=before,
+        runs=grown,
+        note=f"{submissions} submissions in four parts; the baseline is the gateway's memory before",
+    )
+
+
+def relay_gas_overhead() -> Row:
+    """Gas per encounter of fifty devices through a gateway over the contract's own batched figure."""
+    through, bare = relay.gas_per_encounter()
+    return Row(
+        name="relay_gas_overhead",
+        value=through / bare,
+        unit="ratio",
+        better="lower",
+        target=1.1,
+        baseline=bare,
+        runs=[through / bare],
+        note=f"{through:,.0f} gas per encounter through the gateway, {bare:,} in the contract's benchmark",
+    )
+
+
 GAS_TARGETS = {"gas_direct": 420_000, "gas_batched_1": 135_000, "gas_batched_50": 70_000}
 
 ROWS: dict[str, Callable[[int], Row]] = {
@@ -354,6 +423,11 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "agent_idle_rss_mb": agent_idle_rss_mb,
     "validator_rss_mb": validator_rss_mb,
     "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
+    "relay_throughput_ratio": lambda runs: relay_rows(runs)["relay_throughput_ratio"],
+    "relay_accept_p50_ms": lambda runs: relay_rows(runs)["relay_accept_p50_ms"],
+    "relay_accept_p99_ms": lambda runs: relay_rows(runs)["relay_accept_p99_ms"],
+    "relay_growth_mb": lambda _: relay_growth_mb(),
+    "relay_gas_overhead": lambda _: relay_gas_overhead(),
 }
 
 

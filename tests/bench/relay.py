@@ -160,25 +160,28 @@ def gas_per_encounter(rounds: int = 3) -> tuple[float, int]:
         )
         while gateway.worker.confirm():
             pass
-        spent: list[int] = []
-        for _ in range(rounds):
-            agreed = pool.meetings()
-            spent.append(_met(gateway, pool, agreed))
+        under_way: list[Terms] = []
+        used = 0
+        for _ in range(rounds + 1):  # the first only opens
+            following = pool.meetings()
+            used = _relayed(gateway, pool, _handed_in(pool, under_way, following))
+            for one in under_way:
+                state = gateway.store.encounter_events("0x" + encounter_id(one, pool.domain).hex())[-1].name
+                if state != "Settled":
+                    raise RuntimeError(f"an encounter ended as {state}")
+            under_way = following
         gateway.close()
-        return spent[-1] / len(agreed), bare
+        return used / len(under_way), bare
 
 
-def _met(gateway: Gateway, pool: gas.Pool, agreed: Sequence[Terms]) -> int:
-    """Open and settle encounters by the operations of their devices; return the gas of the operator."""
-    used = _relayed(gateway, pool, [pool.open(one) for one in agreed])
-    halves = [half for one in agreed for half in pool.halves(one)]
-    votes = [vote for one in agreed for vote in pool.votes(one)]
-    used += _relayed(gateway, pool, [*halves, *votes])
-    for one in agreed:
-        state = gateway.store.encounter_events("0x" + encounter_id(one, pool.domain).hex())[-1].name
-        if state != "Settled":
-            raise RuntimeError(f"an encounter ended as {state}")
-    return used
+def _handed_in(pool: gas.Pool, under_way: Sequence[Terms], following: Sequence[Terms]) -> list[calls.Call]:
+    """What devices hand in that end one encounter each and begin the next."""
+    found: list[calls.Call] = []
+    for place, opening in enumerate(following):
+        for one in under_way[place : place + 1]:
+            found += [*pool.halves(one), *pool.votes(one)]
+        found.append(pool.open(opening))
+    return found
 
 
 def _relayed(gateway: Gateway, pool: gas.Pool, handed_in: Sequence[calls.Call]) -> int:

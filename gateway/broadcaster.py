@@ -183,7 +183,7 @@ class Broadcaster:
             )
             checked = CheckedTransaction(digest=digest, raw=raw, sender=address, nonce=nonce, target=address, call=None)
             event(_log, logging.WARNING, "gap filled in the operator's nonces", submission=checked.id, nonce=nonce)
-            self._store.fill(checked, now_s=now_s, note=GAP_NOTE)
+            self._store.begin_batch(checked, (), now_s=now_s, note=GAP_NOTE)
 
     def _settle(self, overtaken: Sequence[Submission], account: str) -> None:
         """Tell that another transaction took a nonce, once that is beyond doubt.

@@ -155,14 +155,17 @@ class Store:
             ).scalars()
             return list(dict.fromkeys(found))
 
-    def begin_batch(self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float) -> bool:
-        """Store a batch and, in the same write, which operations each of its calls carries out (their numbers).
+    def begin_batch(
+        self, checked: CheckedTransaction, carried: Sequence[Sequence[int]], *, now_s: float, note: str | None = None
+    ) -> bool:
+        """Store a transaction of the operator's and, in the same write, which operations each of its calls carries out
+        (their numbers).
 
-        Returns false, and writes nothing, if another batch holds its nonce.
+        Returns false, and writes nothing, if another one holds its nonce.
         """
         try:
             with self._db.write() as db:
-                insert_submission(db, checked, now_s=now_s)
+                insert_submission(db, checked, now_s=now_s, note=note)
                 for place, numbers in enumerate(carried):
                     db.execute(
                         sa.update(OPERATIONS)
@@ -192,15 +195,6 @@ class Store:
                 .limit(1)
             ).first()
         return found is not None
-
-    def fill(self, checked: CheckedTransaction, *, now_s: float, note: str) -> bool:
-        """Store a transaction that only uses up a nonce; return false if another one holds it."""
-        try:
-            with self._db.write() as db:
-                insert_submission(db, checked, now_s=now_s, note=note)
-        except sa.exc.IntegrityError:
-            return False
-        return True
 
     def submission(self, key: str) -> Submission | None:
         """Return the submission that has a transaction of this hash among its attempts."""

@@ -66,9 +66,12 @@ class Composer:
         if head is None or self._store.under_way(self._operator.address):
             return 0
         waiting = self._store.waiting_operations()
+        due = self._keeper.due(chain_time_s=head.time_s)
+        if not waiting and not due:
+            return 0
         owners = self._store.seats()
         cases = list(self._cases_of(waiting, owners))
-        kept = dict(self._keeper.items(owners=owners, chain_time_s=head.time_s))
+        kept = dict(self._keeper.items(due, owners=owners, chain_time_s=head.time_s))
         if not waiting and not kept:
             return 0
         tried = self._tried([*_candidates(waiting, cases), *kept.values()])

@@ -6,7 +6,7 @@ finalised, or expired, by the gateway: the contract lets anyone do it, and pays 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.calls import Call, CloseReporting, Expire, Finalise
 from contracts.errors import ContractRevert
@@ -33,10 +33,14 @@ class Keeper:
         self._store = store
         self._cases = cases
 
-    def items(self, *, owners: Mapping[int, str], chain_time_s: int) -> Iterator[tuple[str, Item]]:
-        """Yield the encounters that are due, with the call that ends them; puts off those that are not."""
+    def due(self, *, chain_time_s: int) -> list[str]:
+        """Return the encounters to look at now."""
+        return self._store.to_look_at(at_s=chain_time_s, limit=_AT_ONCE)
+
+    def items(self, due: Sequence[str], *, owners: Mapping[int, str], chain_time_s: int) -> Iterator[tuple[str, Item]]:
+        """Yield those of the encounters that can be ended, with the call that does; puts off those that cannot yet."""
         later: dict[str, int] = {}
-        for encounter in self._store.to_look_at(at_s=chain_time_s, limit=_AT_ONCE):
+        for encounter in due:
             held = self._store.waiting_operations(encounter)
             case = self._cases.of(encounter, held, owners=owners)
             call = None if case is None else ending(case)

@@ -44,8 +44,8 @@ class Acceptance:
             token=self._deployment.token,
             escrow=self._deployment.escrow,
             limits=self._limits,
+            tip_floor_wei=self._node.fee_rules.tip_floor_wei,
         )
-        self._check_floor(checked)
         known = self._store.submission(checked.id)
         admit(checked.sender, known is None)
         if known is not None:
@@ -53,13 +53,6 @@ class Acceptance:
         if not self._store.under_way(checked.sender):
             self._try(checked)
         return self._store.accept(checked, now_s=now_s)
-
-    def _check_floor(self, checked: CheckedTransaction) -> None:
-        """Refuse an offer that no node of the chain takes, whatever the market."""
-        offered_wei, floor_wei = read(checked.raw).tip_wei, self._node.fee_rules.tip_floor_wei
-        if offered_wei < floor_wei:
-            words = f"its tip of {offered_wei} wei per gas is below {floor_wei}, the least that this chain's nodes take"
-            raise Refusal(422, Code.FEE_BELOW_FLOOR, words)
 
     def _try(self, checked: CheckedTransaction) -> None:
         """Refuse an account's next transaction if the chain would revert it now: its nonce is not used up then.

@@ -97,7 +97,9 @@ class CheckedTransaction:
         return "" if self.call is None else function_name(self.call)
 
 
-def check(raw: bytes, *, chain_id: int, token: str, escrow: str, limits: Limits) -> CheckedTransaction:
+def check(
+    raw: bytes, *, chain_id: int, token: str, escrow: str, limits: Limits, tip_floor_wei: int = 0
+) -> CheckedTransaction:
     """Check a raw transaction from anywhere.
 
     Args:
@@ -106,6 +108,7 @@ def check(raw: bytes, *, chain_id: int, token: str, escrow: str, limits: Limits)
         token: checksum address of the token.
         escrow: checksum address of the escrow.
         limits: caps on gas, fee and value.
+        tip_floor_wei: the least tip per gas that any node of the chain takes.
 
     Raises `Refusal` with a stable code and nothing else: 400 for bytes that are no transaction, 422 for a
     transaction this gateway does not relay.
@@ -121,9 +124,13 @@ def check(raw: bytes, *, chain_id: int, token: str, escrow: str, limits: Limits)
     _check_caps(found, limits)
     call = _call(found.data)
     _check_call(call, target=target, token=token, escrow=escrow, value_wei=found.value_wei)
-    return CheckedTransaction(
-        digest=keccak(raw), raw=raw, sender=sender(found), nonce=found.nonce, target=target, call=call
-    )
+    signer = sender(found)
+    if found.tip_wei < tip_floor_wei:
+        words = (
+            f"its tip of {found.tip_wei} wei per gas is below {tip_floor_wei}, the least that this chain's nodes take"
+        )
+        raise Refusal(422, Code.FEE_BELOW_FLOOR, words)
+    return CheckedTransaction(digest=keccak(raw), raw=raw, sender=signer, nonce=found.nonce, target=target, call=call)
 
 
 def _check_caps(found: Transaction, limits: Limits) -> None:

@@ -46,11 +46,11 @@ class Acceptance:
             limits=self._limits,
             tip_floor_wei=self._node.fee_rules.tip_floor_wei,
         )
-        known = self._store.submission(checked.id)
+        known, under_way = self._store.look_up(checked.id, checked.sender)
         admit(checked.sender, known is None)
         if known is not None:
             return known, False
-        if not self._store.under_way(checked.sender):
+        if not under_way:
             self._try(checked)
         return self._store.accept(checked, now_s=now_s)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from contracts.identity import Fees, Identity
 from gateway.answers import Outcome, needed_tip_wei
@@ -34,9 +33,9 @@ CAP_NOTE = "its offer is at the cap, and no block has taken it: it is sent again
 _GAS_OF_NOTHING = 21_000
 
 
-def gap_note(nonce: int) -> str:
-    """What is said of a transaction that cannot be sent for want of the one before it."""
-    return f"it waits for nonce {nonce} of its account: hand that over, or sign this anew with it"
+WAITS_NOTE = "it waits for nonce {} of its account: hand that over, or sign this anew with it"
+_AT_ONCE = 256
+"""Transactions of an account in one step."""
 
 
 class Broadcaster:
@@ -76,52 +75,34 @@ class Broadcaster:
         Everything that is about to be sent is on disk as such before the first of it leaves. When the node falls
         silent the rest waits until it is due again.
         """
+        stale_s = now_s - self._resend_after_s
         due: list[Submission] = []
-        for account, group in groupby(self._store.unsettled(), key=lambda one: one.sender):
-            due += self._due(list(group), account, now_s=now_s)
+        for account in self._store.accounts_due(operator=self._operator.address, stale_s=stale_s):
+            due += self._due(account, stale_s=stale_s, now_s=now_s)
         due = list(self._looked_after(due, now_s=now_s))
         self._store.sending(due, now_s=now_s)
-        handed = 0
         said: dict[str, tuple[Outcome, str | None]] = {}
-        for one in due:
-            sent = self._node.send(one.newest.raw)
-            handed += 1
+        answers = self._node.send([one.newest.raw for one in due])
+        for one, sent in zip(due, answers, strict=False):
             event(_log, logging.INFO, "sent", submission=one.id, nonce=one.nonce, outcome=sent.outcome.value)
             note = None if sent.outcome.settled else f"the node: {sent.words}"
             if note != one.note or not sent.outcome.settled:
                 said[one.id] = (sent.outcome, note)
-            if sent.outcome.silent:
-                break
         self._store.answered(said)
-        return handed
+        return len(answers)
 
-    def _due(self, held: Sequence[Submission], account: str, *, now_s: float) -> list[Submission]:
-        pending = [one for one in held if one.state is not State.INCLUDED]
-        if not any(one.state is not State.BROADCAST or self._stale(one, now_s) for one in pending):
-            return []
+    def _due(self, account: str, *, stale_s: float, now_s: float) -> list[Submission]:
         used = self._node.nonce(account)
-        overtaken = [one for one in pending if one.nonce < used]
-        if overtaken:
-            self._settle(overtaken, account)
-        if account == self._operator.address:
-            self._fill_gap(held, used, now_s=now_s)
-        due: list[Submission] = []
-        following = used
-        for one in (one for one in held if one.nonce >= used):
-            in_order = one.nonce == following
-            following += in_order
-            if not in_order and one.state is State.ACCEPTED and one.note != gap_note(following):
-                self._store.remark_submission(one.id, gap_note(following))
-            first_time = one.state in (State.ACCEPTED, State.READY) and in_order
-            if first_time or (one.state is State.BROADCAST and self._stale(one, now_s)):
-                due.append(one)
-        return due
-
-    def _stale(self, one: Submission, now_s: float) -> bool:
-        sent_at_s = one.newest.sent_at_s
-        if self._ours(one) and one.said is Outcome.UNDERPRICED:
-            return True  # nothing is gained by waiting
-        return sent_at_s is None or now_s - sent_at_s >= self._resend_after_s
+        due = self._store.due(
+            account, used, operator=self._operator.address, stale_s=stale_s, waits=WAITS_NOTE, most=_AT_ONCE
+        )
+        if due.overtaken:
+            self._settle(account)
+        if account == self._operator.address and due.first is not None:
+            self._fill_gap(used, due.first, now_s=now_s)
+        if due.held_back:
+            self._store.hold_back(account, due.following, waits=WAITS_NOTE)
+        return due.to_send
 
     def _ours(self, one: Submission) -> bool:
         return one.sender == self._operator.address
@@ -171,9 +152,8 @@ class Broadcaster:
         event(_log, logging.INFO, "offer raised", submission=one.id, nonce=one.nonce, max_fee_wei=fees.max_fee_wei)
         return self._store.raise_offer(one, transaction="0x" + digest.hex(), raw=raw)
 
-    def _fill_gap(self, held: Sequence[Submission], used: int, *, now_s: float) -> None:
-        """Use up nonces of the operator that nothing holds and later ones wait for."""
-        first = next((one.nonce for one in held if one.nonce >= used), used)
+    def _fill_gap(self, used: int, first: int, *, now_s: float) -> None:
+        """Use up nonces of the operator, up to the first that is held: later ones wait for them."""
         for nonce in range(used, first):
             fees = self._node.fees(extra_tip_wei=self._extra_tip_wei)
             address = self._operator.address
@@ -185,7 +165,7 @@ class Broadcaster:
             event(_log, logging.WARNING, "gap filled in the operator's nonces", submission=checked.id, nonce=nonce)
             self._store.begin_batch(checked, (), now_s=now_s, note=GAP_NOTE)
 
-    def _settle(self, overtaken: Sequence[Submission], account: str) -> None:
+    def _settle(self, account: str) -> None:
         """Tell that another transaction took a nonce, once that is beyond doubt.
 
         A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
@@ -195,6 +175,5 @@ class Broadcaster:
         if self._store.block_hash(final) != self._node.block_hash(final):
             return
         used = self._node.nonce(account, block=final)
-        for one in overtaken:
-            if one.nonce < used:
-                self._store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)
+        for one in self._store.overtaken(account, used):
+            self._store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)

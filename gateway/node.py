@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import Final
 
 from eth_typing import HexStr
-from web3 import Web3
+from web3 import HTTPProvider, Web3
 from web3.exceptions import BlockNotFound, ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
-from web3.types import BlockData, FilterParams, LogReceipt, TxData, TxReceipt, Wei
+from web3.types import BlockData, FilterParams, LogReceipt, RPCEndpoint, TxData, TxReceipt, Wei
 
 from contracts.chain import ChainProfile, Finality
 from contracts.identity import Fees
@@ -24,6 +24,8 @@ from gateway.fees import FeeRules, market
 
 GWEI: Final = 10**9
 _LONGEST_WORDS = 300
+_MOST_IN_BATCH: Final = 64
+_MOST_BATCH_BYTES: Final = 256 * 1024
 _FEW: Final = 4
 """So many receipts are asked for one by one."""
 
@@ -51,6 +53,7 @@ class Node:
         """Wrap a connected `Web3` whose sends are not retried silently."""
         self._web3 = web3
         self._tells_receipts = True
+        self._takes_batches = isinstance(web3.provider, HTTPProvider)
         self.profile = profile
         self.fee_rules = FeeRules(
             tip_floor_wei=profile.tip_floor_gwei * GWEI,
@@ -211,17 +214,77 @@ class Node:
                 return bytes.fromhex(str(error.data or "").removeprefix("0x"))
         return None
 
-    def send(self, raw: bytes) -> Sent:
-        """Hand over a raw transaction once. Never raises: an exception from a send means no answer."""
+    def send(self, raws: Sequence[bytes]) -> list[Sent]:
+        """Hand over raw transactions once, in order; return what was said to each, less those not handed over.
+
+        Several go in one JSON-RPC batch where the node takes that. Once it has fallen silent nothing more is handed to
+        it. Never raises: an exception from a send means no answer.
+        """
+        told: list[Sent] = []
+        for some in _batches(raws):
+            if told and told[-1].outcome.silent:
+                break
+            if self._takes_batches and len(some) > 1:
+                told += self._send_batch(some)
+            else:
+                for raw in some:
+                    told.append(self._send(raw))
+                    if told[-1].outcome.silent:
+                        break
+        return told
+
+    def _send(self, raw: bytes) -> Sent:
         try:
             self._web3.eth.send_raw_transaction(raw)
         except Exception as error:  # whatever broke, the node may have taken it
             words = _words(error)
             if isinstance(error, Web3Exception):
                 return Sent(outcome=meaning(words), words=words)
-            busy = getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.TOO_MANY_REQUESTS
-            return Sent(outcome=Outcome.BUSY if busy else Outcome.NO_ANSWER, words=words)
+            return Sent(outcome=_silence(error), words=words)
         return Sent(outcome=Outcome.TAKEN)
+
+    def _send_batch(self, raws: Sequence[bytes]) -> list[Sent]:
+        asked = [(RPCEndpoint("eth_sendRawTransaction"), ["0x" + raw.hex()]) for raw in raws]
+        provider = self._web3.provider
+        try:
+            answer = provider.batch_request_func(self._web3, self._web3.middleware_onion)(asked)  # type: ignore[attr-defined]
+        except Exception as error:  # as above, and for each of them
+            return [Sent(outcome=_silence(error), words=_words(error))] * len(raws)
+        if isinstance(answer, list) and len(answer) == len(raws):
+            return [_told(one) for one in answer]
+        if isinstance(answer, dict):  # one answer to all is the answer of a node that takes no batches
+            self._takes_batches = False
+            return [self._send(raw) for raw in raws]
+        return [Sent(outcome=Outcome.NO_ANSWER, words="not one answer for each transaction")] * len(raws)
+
+
+def _batches(raws: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut into what fits a request."""
+    begin = 0
+    while begin < len(raws):
+        end, size = begin + 1, len(raws[begin])
+        while end < min(len(raws), begin + _MOST_IN_BATCH) and size + len(raws[end]) <= _MOST_BATCH_BYTES:
+            size += len(raws[end])
+            end += 1
+        yield raws[begin:end]
+        begin = end
+
+
+def _told(answer: object) -> Sent:
+    """What one answer of a batch says."""
+    if not isinstance(answer, dict):
+        return Sent(outcome=Outcome.NO_ANSWER, words="an answer that is no object")
+    refusal = answer.get("error")
+    if refusal is None:
+        taken = isinstance(answer.get("result"), str)
+        return Sent(outcome=Outcome.TAKEN) if taken else Sent(outcome=Outcome.NO_ANSWER, words="an answer without one")
+    words = _shortened(refusal.get("message") if isinstance(refusal, dict) else refusal)
+    return Sent(outcome=meaning(words), words=words)
+
+
+def _silence(error: Exception) -> Outcome:
+    busy = getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.TOO_MANY_REQUESTS
+    return Outcome.BUSY if busy else Outcome.NO_ANSWER
 
 
 def _check(answer: Mapping[str, object], *members: str) -> None:
@@ -246,4 +309,8 @@ def _words(error: Exception) -> str:
     said = getattr(error, "rpc_response", None)
     told = said.get("error") if isinstance(said, dict) else None
     message = told.get("message") if isinstance(told, dict) else None  # Ganache adds its whole stack beside it
-    return " ".join(str(message or error).replace("\0", " ").split())[:_LONGEST_WORDS]
+    return _shortened(message or error)
+
+
+def _shortened(said: object) -> str:
+    return " ".join(str(said).replace("\0", " ").split())[:_LONGEST_WORDS]

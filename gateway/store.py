@@ -17,19 +17,26 @@ from gateway.answers import Outcome
 from gateway.encounters import rewind_encounters, tell_encounter
 from gateway.errors import Code, Refusal
 from gateway.fees import takes_the_place_of
+from gateway.group_commit import GroupCommit
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
 from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import FREED, TERMINAL, Happening, State, after
 from gateway.submissions import (
+    Due,
+    accounts_due,
     find_holder,
     find_submission,
     insert_attempt,
-    insert_submission,
+    insert_submissions,
+    look_up,
     mark_final,
+    mark_held_back,
     mark_mined,
     mark_reorganised,
     mark_sending,
+    read_due,
+    read_overtaken,
     read_submissions,
     sends_of,
 )
@@ -58,6 +65,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         """Keep everything in an open database."""
         self._db = database
+        self._accepting = GroupCommit(self._accept)
 
     def accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
         """Store a transaction; return its submission and whether anything is new.
@@ -66,24 +74,28 @@ class Store:
         further attempt at the same submission, while it is in no block. Raises `Refusal` 409 if the account's nonce is
         held by anything else, and `StoreUnavailable` if nothing was written.
         """
-        try:
-            return self._accept(checked, now_s=now_s)
-        except sa.exc.IntegrityError:
-            # PostgreSQL only: another request stored its row after we looked. It is there to be found now.
-            return self._accept(checked, now_s=now_s)
+        return self._accepting((checked, now_s))
 
-    def _accept(self, checked: CheckedTransaction, *, now_s: float) -> tuple[Submission, bool]:
+    def _accept(self, asked: Sequence[tuple[CheckedTransaction, float]]) -> list[tuple[Submission, bool] | Exception]:
+        try:
+            return self._accept_together(asked)
+        except sa.exc.IntegrityError:
+            # PostgreSQL only: another gateway stored its row after we looked. It is there to be found now.
+            return self._accept_together(asked)
+
+    def _accept_together(
+        self, asked: Sequence[tuple[CheckedTransaction, float]]
+    ) -> list[tuple[Submission, bool] | Exception]:
         with self._db.write() as db:
-            known = find_submission(db, checked.id)
-            if known is not None:
-                return known, False
-            holder = find_holder(db, checked.sender, checked.nonce)
-            if holder is None:
-                return insert_submission(db, checked, now_s=now_s), True
-            if any(one.hash == checked.id for one in holder.attempts):
-                return holder, False  # PostgreSQL: the same bytes, stored since we looked
-            _check_replacement(checked, holder)
-            return insert_attempt(db, holder, transaction=checked.id, raw=checked.raw), True
+            kept = insert_submissions(db, [checked for checked, _ in asked], now_s=max(at_s for _, at_s in asked))
+            told: list[tuple[Submission, bool] | Exception] = []
+            for checked, _ in asked:
+                new = kept.pop(checked.id, None)  # of the same twice, one is new
+                try:
+                    told.append((new, True) if new is not None else _known_or_raised(db, checked))
+                except Refusal as refusal:
+                    told.append(refusal)
+        return told
 
     def accept_operation(self, checked: CheckedOperation, *, now_s: float) -> tuple[Operation, bool]:
         """Store an operation; return it and whether it is new. The same bytes again return the record there is.
@@ -163,17 +175,15 @@ class Store:
 
         Returns false, and writes nothing, if another one holds its nonce.
         """
-        try:
-            with self._db.write() as db:
-                insert_submission(db, checked, now_s=now_s, note=note)
-                for place, numbers in enumerate(carried):
-                    db.execute(
-                        sa.update(OPERATIONS)
-                        .where(OPERATIONS.c.number.in_(numbers))
-                        .values(batch=checked.id, place=place, note=None)
-                    )
-        except sa.exc.IntegrityError:
-            return False
+        with self._db.write() as db:
+            if not insert_submissions(db, [checked], now_s=now_s, note=note):
+                return False
+            for place, numbers in enumerate(carried):
+                db.execute(
+                    sa.update(OPERATIONS)
+                    .where(OPERATIONS.c.number.in_(numbers))
+                    .values(batch=checked.id, place=place, note=None)
+                )
         return True
 
     def remark(self, notes: dict[int, str], *, over: Sequence[int] = ()) -> None:
@@ -187,14 +197,14 @@ class Store:
 
     def under_way(self, sender: str) -> bool:
         """Return whether an account has a submission that is in no block yet."""
-        open_states = [State.ACCEPTED, State.READY, State.BROADCAST]
+        return self.look_up("", sender)[1]
+
+    def look_up(self, transaction: str, sender: str) -> tuple[Submission | None, bool]:
+        """Return the submission that has this transaction among its attempts, and whether an account has any
+        submission that is in no block yet: what has to be known of a transaction before it is taken.
+        """
         with self._db.read() as db:
-            found = db.execute(
-                sa.select(SUBMISSIONS.c.id)
-                .where(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.state.in_(open_states))
-                .limit(1)
-            ).first()
-        return found is not None
+            return look_up(db, transaction, sender)
 
     def submission(self, key: str) -> Submission | None:
         """Return the submission that has a transaction of this hash among its attempts."""
@@ -229,6 +239,26 @@ class Store:
                     break
                 free += 1
         return free
+
+    def accounts_due(self, *, operator: str, stale_s: float) -> list[str]:
+        """Return the accounts that may have something to send: what is new, or what was sent up to `stale_s`."""
+        with self._db.read() as db:
+            return accounts_due(db, operator=operator, stale_s=stale_s)
+
+    def due(self, account: str, used: int, *, operator: str, stale_s: float, waits: str, most: int) -> Due:
+        """Return what an account has to send whose next nonce on the chain is `used`; see `read_due`."""
+        with self._db.read() as db:
+            return read_due(db, account, used, operator=operator, stale_s=stale_s, waits=waits, most=most)
+
+    def hold_back(self, account: str, following: int, *, waits: str) -> None:
+        """Say of an account's transactions that they wait for a nonce."""
+        with self._db.write() as db:
+            mark_held_back(db, account, following, waits)
+
+    def overtaken(self, account: str, used: int) -> list[Submission]:
+        """Return what is in no block known here though the account's nonce is beyond it."""
+        with self._db.read() as db:
+            return read_overtaken(db, account, used)
 
     def sending(self, submissions: Sequence[Submission], *, now_s: float) -> None:
         """Write down, before the fact, that the newest attempts at these are about to be handed to a node."""
@@ -267,11 +297,6 @@ class Store:
             for key, (outcome, note) in said.items():
                 db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(said=outcome.value, note=note))
 
-    def remark_submission(self, key: str, note: str) -> None:
-        """Keep what else there is to say about a submission."""
-        with self._db.write() as db:
-            db.execute(sa.update(SUBMISSIONS).where(SUBMISSIONS.c.id == key).values(note=note))
-
     def head(self) -> Block | None:
         """Return the last block consumed."""
         with self._db.read() as db:
@@ -309,7 +334,7 @@ class Store:
         encounter's id: a block that is forgotten takes none back.
         """
         with self._db.write() as db:
-            carried = {one.hash: mark_mined(db, one, block.number) for one in mined}
+            carried = mark_mined(db, mined, block.number)
             for encounter, value in terms.items():
                 known = db.execute(sa.select(TERMS.c.encounter).where(TERMS.c.encounter == encounter)).first()
                 if known is None:
@@ -320,7 +345,7 @@ class Store:
                     db.execute(sa.insert(SALTS).values(encounter=encounter, learner=learner, neighbor=neighbor))
             for event in events:
                 _insert_event(db, event, block)
-                if event.name == "Skipped" and carried[event.transaction] is not None:
+                if event.name == "Skipped" and event.transaction in carried:
                     db.execute(
                         sa.update(OPERATIONS)
                         .where(
@@ -333,8 +358,7 @@ class Store:
             oldest = min(block.number, max(final_block, 0)) - _KEPT_BLOCKS  # all that may still be reorganised is kept
             db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= oldest))
             mark_final(db, final_block)
-            ours = [key for key in carried.values() if key is not None]
-            return sends_of(db, ours)
+            return sends_of(db, list(carried.values()))
 
     def finalise(self, final_block: int) -> None:
         """Finalise what lies at or below `final_block`."""
@@ -465,6 +489,18 @@ def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operatio
         )
         for row in rows
     ]
+
+
+def _known_or_raised(db: Connection, checked: CheckedTransaction) -> tuple[Submission, bool]:
+    """What there is of a transaction that is not new, or whose nonce is held: a higher offer is kept beside it."""
+    known = find_submission(db, checked.id)
+    if known is not None:
+        return known, False
+    holder = find_holder(db, checked.sender, checked.nonce)
+    if holder is None:
+        raise AssertionError("a submission was refused a nonce that nothing holds")
+    _check_replacement(checked, holder)
+    return insert_attempt(db, holder, transaction=checked.id, raw=checked.raw), True
 
 
 def _check_replacement(checked: CheckedTransaction, holder: Submission) -> None:

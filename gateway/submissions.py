@@ -2,37 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Mined, Submission
 from gateway.submission import FREED, TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, SUBMISSIONS
+from gateway.tables import ATTEMPTS, HOLDS_ITS_NONCE, SUBMISSIONS
 
+# What every transaction comes by is put together once: that costs more than to carry it out.
 
-def read_submissions(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Submission]:
-    """Return the chosen ones, by account and nonce."""
-    rows = (
-        db.execute(sa.select(SUBMISSIONS).where(chosen).order_by(SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce))
-        .mappings()
-        .all()
+IN_NO_BLOCK: Final = (State.ACCEPTED, State.READY, State.BROADCAST)
+_UNSENT: Final = (State.ACCEPTED, State.READY)
+_MOST_AT_ONCE: Final = 500
+"""Keys in one query."""
+
+_LOOK_UP: Final = sa.select(
+    sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == sa.bindparam("transaction")).scalar_subquery(),
+    sa.exists().where(SUBMISSIONS.c.state.in_(IN_NO_BLOCK), SUBMISSIONS.c.sender == sa.bindparam("account")),
+)
+_INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+_KEEP_ATTEMPTS: Final = {
+    dialect: insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.hash) for dialect, insert in _INSERT.items()
+}
+_KEEP_SUBMISSIONS: Final = {
+    dialect: insert(SUBMISSIONS).on_conflict_do_nothing().returning(SUBMISSIONS.c.id)
+    for dialect, insert in _INSERT.items()
+}
+_MOVE: Final = (
+    sa.update(SUBMISSIONS)
+    .where(SUBMISSIONS.c.id == sa.bindparam("key"), SUBMISSIONS.c.state == sa.bindparam("old"))
+    .values(state=sa.bindparam("new"))
+)
+_SEND: Final = (
+    sa.update(ATTEMPTS)
+    .where(ATTEMPTS.c.hash == sa.bindparam("key"))
+    .values(sent_at_s=sa.bindparam("now_s"), sends=ATTEMPTS.c.sends + 1)
+)
+_WATCHED: Final = (
+    sa.select(ATTEMPTS.c.hash, SUBMISSIONS.c.id, SUBMISSIONS.c.state)
+    .join(SUBMISSIONS, ATTEMPTS.c.submission == SUBMISSIONS.c.id)
+    .where(ATTEMPTS.c.hash.in_(sa.bindparam("transactions", expanding=True)))
+)
+_SHOW: Final = (
+    sa.update(SUBMISSIONS)
+    .where(SUBMISSIONS.c.id == sa.bindparam("key"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "mined", "block", "succeeded", "gas", "note")})
+)
+
+_ATTEMPTS_OF: Final = (
+    sa.select(ATTEMPTS)
+    .where(ATTEMPTS.c.submission.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(ATTEMPTS.c.submission, ATTEMPTS.c.number)
+)
+
+_EARLIER = ATTEMPTS.alias()
+_LATER = ATTEMPTS.alias()
+_LEFT_SINCE: Final = sa.exists().where(
+    _EARLIER.c.submission == SUBMISSIONS.c.id,
+    sa.or_(_EARLIER.c.sent_at_s.is_(None), _EARLIER.c.sent_at_s <= sa.bindparam("stale_s")),
+    sa.not_(sa.exists().where(_LATER.c.submission == SUBMISSIONS.c.id, _LATER.c.number > _EARLIER.c.number)),
+)
+"""Its newest attempt was sent long ago, or never."""
+_STALE: Final = sa.and_(
+    SUBMISSIONS.c.state == State.BROADCAST,
+    sa.or_(
+        _LEFT_SINCE,
+        sa.and_(SUBMISSIONS.c.said == Outcome.UNDERPRICED.value, SUBMISSIONS.c.sender == sa.bindparam("operator")),
+    ),
+)
+"""To be looked after; what the operator can raise at once is not waited for."""
+_ACCOUNTS_DUE: Final = sa.union(
+    sa.select(SUBMISSIONS.c.sender).where(SUBMISSIONS.c.state.in_(_UNSENT)),
+    sa.select(SUBMISSIONS.c.sender).where(_STALE),
+)
+
+_OF_ACCOUNT: Final = SUBMISSIONS.c.sender == sa.bindparam("account")
+_NEXT_NONCE: Final = SUBMISSIONS.c.nonce + 1
+_NEXT: Final = SUBMISSIONS.alias()
+_ENDS_A_RUN: Final = (
+    sa.select(_NEXT_NONCE)
+    .where(
+        _OF_ACCOUNT,
+        HOLDS_ITS_NONCE,
+        SUBMISSIONS.c.nonce >= sa.bindparam("used"),
+        sa.not_(
+            sa.exists().where(
+                _NEXT.c.sender == SUBMISSIONS.c.sender, _NEXT.c.nonce == _NEXT_NONCE, _NEXT.c.state.not_in(FREED)
+            )
+        ),
     )
-    if not rows:
-        return []
-    tried = db.execute(
-        sa.select(ATTEMPTS)
-        .join(SUBMISSIONS, SUBMISSIONS.c.id == ATTEMPTS.c.submission)
-        .where(chosen)
-        .order_by(ATTEMPTS.c.submission, ATTEMPTS.c.number)
-    ).mappings()
+    .order_by(SUBMISSIONS.c.nonce)
+    .limit(1)
+)
+
+
+_FROM_USED_ON: Final = sa.and_(_OF_ACCOUNT, SUBMISSIONS.c.nonce >= sa.bindparam("used"))
+_FIRST: Final = sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, HOLDS_ITS_NONCE)
+_TO_SEND: Final = sa.and_(
+    _FROM_USED_ON,
+    sa.or_(
+        sa.and_(SUBMISSIONS.c.state.in_(_UNSENT), SUBMISSIONS.c.nonce < sa.bindparam("following")),
+        _STALE,
+    ),
+)
+_OVERTAKEN: Final = sa.and_(
+    _OF_ACCOUNT, SUBMISSIONS.c.state.in_(IN_NO_BLOCK), SUBMISSIONS.c.nonce < sa.bindparam("used")
+)
+_HELD_BACK: Final = sa.and_(
+    _OF_ACCOUNT,
+    SUBMISSIONS.c.state == State.ACCEPTED,
+    SUBMISSIONS.c.nonce > sa.bindparam("following"),
+    SUBMISSIONS.c.note.is_distinct_from(sa.bindparam("words")),
+)
+_IS_OVERTAKEN: Final = sa.select(sa.exists().where(_OVERTAKEN))
+_IS_HELD_BACK: Final = sa.select(sa.exists().where(_HELD_BACK))
+_HOLD_BACK: Final = sa.update(SUBMISSIONS).where(_HELD_BACK).values(note=sa.bindparam("words"))
+
+
+def look_up(db: Connection, transaction: str, account: str) -> tuple[Submission | None, bool]:
+    """Return the submission that has this transaction, and whether the account has any that is in no block yet."""
+    key, under_way = db.execute(_LOOK_UP, {"transaction": transaction, "account": account}).one()
+    return None if key is None else read_submissions(db, SUBMISSIONS.c.id == key)[0], bool(under_way)
+
+
+def read_submissions(
+    db: Connection,
+    chosen: sa.ColumnElement[bool],
+    values: Mapping[str, object] | None = None,
+    *,
+    most: int | None = None,
+) -> list[Submission]:
+    """Return the chosen ones, by account and nonce, at most so many; `values` are those of the choice's parameters."""
+    picked = sa.select(SUBMISSIONS).where(chosen).order_by(SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce).limit(most)
+    rows = db.execute(picked, values or {}).mappings().all()
     attempts: dict[str, list[Attempt]] = {}
-    for row in tried:
-        attempts.setdefault(row["submission"], []).append(_attempt(row))
+    for begin in range(0, len(rows), _MOST_AT_ONCE):
+        keys = [row["id"] for row in rows[begin : begin + _MOST_AT_ONCE]]
+        for row in db.execute(_ATTEMPTS_OF, {"keys": keys}).mappings():
+            attempts.setdefault(row["submission"], []).append(_attempt(row))
     return [_submission(row, attempts[row["id"]]) for row in rows]
 
 
@@ -50,22 +164,36 @@ def find_holder(db: Connection, sender: str, nonce: int) -> Submission | None:
     return held[0] if held else None
 
 
-def insert_submission(
-    db: Connection, checked: CheckedTransaction, *, now_s: float, note: str | None = None
-) -> Submission:
-    """Keep a new submission with its first attempt; return it. Raises IntegrityError if its nonce is taken."""
-    db.execute(
-        sa.insert(SUBMISSIONS).values(
-            id=checked.id,
-            sender=checked.sender,
-            nonce=checked.nonce,
-            function=checked.name,
-            state=State.ACCEPTED,
-            accepted_at_s=now_s,
-            note=note,
-        )
-    )
-    db.execute(sa.insert(ATTEMPTS).values(hash=checked.id, submission=checked.id, number=1, raw=checked.raw))
+def insert_submissions(
+    db: Connection, checked: Sequence[CheckedTransaction], *, now_s: float, note: str | None = None
+) -> dict[str, Submission]:
+    """Keep each with its first attempt, unless its nonce is held or it is known; return those kept, by id."""
+    wanted = {one.id: one for one in checked}
+    dialect = db.dialect.name
+    attempts = [{"hash": key, "submission": key, "number": 1, "raw": one.raw} for key, one in wanted.items()]
+    unknown = set(db.execute(_KEEP_ATTEMPTS[dialect], attempts).scalars())
+    if not unknown:
+        return {}
+    rows = [
+        {
+            "id": key,
+            "sender": one.sender,
+            "nonce": one.nonce,
+            "function": one.name,
+            "state": State.ACCEPTED,
+            "accepted_at_s": now_s,
+            "note": note,
+        }
+        for key, one in wanted.items()
+        if key in unknown
+    ]
+    kept = set(db.execute(_KEEP_SUBMISSIONS[dialect], rows).scalars())
+    if kept != unknown:
+        db.execute(sa.delete(ATTEMPTS).where(ATTEMPTS.c.hash.in_(unknown - kept)))
+    return {key: _accepted(wanted[key], note) for key in kept}
+
+
+def _accepted(checked: CheckedTransaction, note: str | None) -> Submission:
     return Submission(
         id=checked.id,
         sender=checked.sender,
@@ -91,44 +219,105 @@ def insert_attempt(db: Connection, one: Submission, *, transaction: str, raw: by
     return replace(one, attempts=(*one.attempts, attempt), said=None, note=None)
 
 
+def accounts_due(db: Connection, *, operator: str, stale_s: float) -> list[str]:
+    """Return the accounts that have something to send; what was sent up to `stale_s` is looked after."""
+    return sorted(db.execute(_ACCOUNTS_DUE, {"operator": operator, "stale_s": stale_s}).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What an account has to send, from its next nonce on.
+
+    Attributes:
+        following: the lowest nonce that nothing here holds.
+        first: the lowest nonce that something here holds, None if there is none.
+        to_send: the oldest of what comes next, and of what is in no block since long ago, by nonce.
+        overtaken: whether something in no block that is known here has a nonce that is used.
+        held_back: whether something waits for `following`, and does not say so yet.
+    """
+
+    following: int
+    first: int | None
+    to_send: list[Submission]
+    overtaken: bool
+    held_back: bool
+
+
+def read_due(db: Connection, account: str, used: int, *, operator: str, stale_s: float, waits: str, most: int) -> Due:
+    """Read what an account has to send whose next nonce on the chain is `used`.
+
+    Args:
+        db: where.
+        account: checksum address.
+        used: its next nonce as the chain has it.
+        operator: the account whose offers can be raised.
+        stale_s: what was sent up to then is looked after.
+        waits: what is said, with the nonce put in by `format`, of what waits for another one.
+        most: how many to read.
+    """
+    values: dict[str, object] = {"account": account, "used": used, "operator": operator, "stale_s": stale_s}
+    first = db.execute(_FIRST, values).scalar()
+    following = int(db.execute(_ENDS_A_RUN, values).scalar_one()) if first == used else used
+    values |= {"following": following, "words": waits.format(following)}
+    return Due(
+        following=following,
+        first=first,
+        to_send=read_submissions(db, _TO_SEND, values, most=most),
+        overtaken=bool(db.execute(_IS_OVERTAKEN, values).scalar()),
+        held_back=bool(db.execute(_IS_HELD_BACK, values).scalar()),
+    )
+
+
+def read_overtaken(db: Connection, account: str, used: int) -> list[Submission]:
+    """Return what is in no block known here though the account's nonce is beyond it."""
+    return read_submissions(db, _OVERTAKEN, {"account": account, "used": used})
+
+
+def mark_held_back(db: Connection, account: str, following: int, waits: str) -> None:
+    """Say of what waits for a nonce that it does."""
+    db.execute(_HOLD_BACK, {"account": account, "following": following, "words": waits.format(following)})
+
+
 def mark_sending(db: Connection, sent: Sequence[Submission], *, now_s: float) -> None:
     """Move submissions to where they stand while their newest attempt is handed to a node."""
+    moved = []
     for one in sent:
         state = after(one.state, Happening.NONCE_REACHED) if one.state is State.ACCEPTED else one.state
-        db.execute(
-            sa.update(SUBMISSIONS)
-            .where(SUBMISSIONS.c.id == one.id, SUBMISSIONS.c.state == one.state)
-            .values(state=after(state, Happening.SENDING))
-        )
-        db.execute(
-            sa.update(ATTEMPTS)
-            .where(ATTEMPTS.c.hash == one.newest.hash)
-            .values(sent_at_s=now_s, sends=ATTEMPTS.c.sends + 1)
-        )
+        moved.append({"key": one.id, "old": one.state, "new": after(state, Happening.SENDING)})
+    db.execute(_MOVE, moved)
+    db.execute(_SEND, [{"key": one.newest.hash, "now_s": now_s} for one in sent])
 
 
-def mark_mined(db: Connection, one: Mined, block: int) -> str | None:
-    """Note that a block holds a transaction; return the id of the submission it belongs to, None if it is foreign."""
-    row = db.execute(
-        sa.select(SUBMISSIONS.c.id, SUBMISSIONS.c.state)
-        .join(ATTEMPTS, ATTEMPTS.c.submission == SUBMISSIONS.c.id)
-        .where(ATTEMPTS.c.hash == one.hash)
-    ).first()
-    if row is None or State(row.state) in TERMINAL:
-        return None if row is None else str(row.id)
-    db.execute(
-        sa.update(SUBMISSIONS)
-        .where(SUBMISSIONS.c.id == row.id)
-        .values(
-            state=after(State(row.state), Happening.MINED),
-            mined=one.hash,
-            block=block,
-            succeeded=one.succeeded,
-            gas=one.gas,
-            note=one.why,
-        )
-    )
-    return str(row.id)
+def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, str]:
+    """Note that a block holds transactions; return, by hash, to which submission each belongs that is not foreign."""
+    owners: dict[str, str] = {}
+    moved = []
+    for some in _some(shown):
+        by_hash = {one.hash: one for one in some}
+        for row in db.execute(_WATCHED, {"transactions": list(by_hash)}):
+            owners[row.hash] = row.id
+            if State(row.state) in TERMINAL:
+                continue
+            one = by_hash[row.hash]
+            moved.append(
+                {
+                    "key": row.id,
+                    "new_state": after(State(row.state), Happening.MINED),
+                    "new_mined": one.hash,
+                    "new_block": block,
+                    "new_succeeded": one.succeeded,
+                    "new_gas": one.gas,
+                    "new_note": one.why,
+                }
+            )
+    if moved:
+        db.execute(_SHOW, moved)
+    return owners
+
+
+def _some(shown: Sequence[Mined]) -> Iterator[Sequence[Mined]]:
+    for begin in range(0, len(shown), _MOST_AT_ONCE):
+        yield shown[begin : begin + _MOST_AT_ONCE]
 
 
 def sends_of(db: Connection, ids: Sequence[str]) -> list[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import requests
 from web3 import Web3
 from web3.middleware import Web3Middleware
-from web3.types import MakeRequestFn, RPCEndpoint, RPCResponse
+from web3.types import MakeBatchRequestFn, MakeRequestFn, RPCEndpoint, RPCResponse
 
 from gateway.errors import NodeUnavailable
 from gateway.node import Node
@@ -139,18 +140,36 @@ class _Counted(Web3Middleware):
 
     def wrap_make_request(self, make_request: MakeRequestFn) -> MakeRequestFn:
         def counted(method: RPCEndpoint, params: Any) -> RPCResponse:
-            with self._metrics.node_latency.labels(method).time():
-                try:
-                    answer = make_request(method, params)
-                except (OSError, ValueError) as error:
-                    self._metrics.node_errors.labels(_fault(error)).inc()
-                    raise
-            refusal = answer.get("error")
-            if isinstance(refusal, dict) and refusal.get("code") != _REVERTED:
-                self._metrics.node_errors.labels(NodeFault.REFUSED).inc()
+            with self._counted(method):
+                answer = make_request(method, params)
+            self._count_refusal(answer)
             return answer
 
         return counted
+
+    def wrap_make_batch_request(self, make_batch_request: MakeBatchRequestFn) -> MakeBatchRequestFn:
+        def counted(asked: list[tuple[RPCEndpoint, Any]]) -> list[RPCResponse] | RPCResponse:
+            with self._counted(f"batch of {asked[0][0]}" if asked else "batch"):
+                answer = make_batch_request(asked)
+            for one in answer if isinstance(answer, list) else [answer]:
+                self._count_refusal(one)
+            return answer
+
+        return counted
+
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        with self._metrics.node_latency.labels(method).time():
+            try:
+                yield
+            except (OSError, ValueError) as error:
+                self._metrics.node_errors.labels(_fault(error)).inc()
+                raise
+
+    def _count_refusal(self, answer: Any) -> None:
+        refusal = answer.get("error") if isinstance(answer, dict) else None
+        if isinstance(refusal, dict) and refusal.get("code") != _REVERTED:
+            self._metrics.node_errors.labels(NodeFault.REFUSED).inc()
 
 
 def _fault(error: Exception) -> NodeFault:

@@ -230,6 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         asked = json.loads(body)
+        if isinstance(asked, list):
+            self._answer_batch(asked)
+            return
         proxy, method, params = self.server.proxy, asked["method"], asked.get("params", [])
         fault = proxy.due(method)
         if fault is None:
@@ -246,6 +249,30 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.forwards:
                 proxy.answer(method, params)
             self._fail(fault.kind, asked)
+
+    def _answer_batch(self, asked: list[dict[str, Any]]) -> None:
+        """One after the other, as a node does. What befalls the connection at one of them befalls the whole answer."""
+        proxy, answers = self.server.proxy, []
+        for one in asked:
+            method, params = one["method"], one.get("params", [])
+            fault = proxy.due(method)
+            if fault is not None and fault.kind not in (Kind.DELAY, *_ERRORS):
+                if fault.forwards:
+                    proxy.answer(method, params)
+                self._fail(fault.kind, one)
+                return
+            answer: Answer = {"error": {"code": -32000, "message": _ERRORS.get(fault.kind)}} if fault else {}
+            if fault is None or fault.forwards or fault.kind is Kind.DELAY:
+                try:
+                    told = proxy.answer(method, params)
+                except (OSError, http.client.HTTPException, ValueError):
+                    self._fail(Kind.BAD_GATEWAY, one)
+                    return
+                answer = told if fault is None or fault.kind is Kind.DELAY else answer
+            if fault is not None and fault.kind is Kind.DELAY:
+                proxy.ended.wait(fault.delay_s)
+            answers.append({"jsonrpc": "2.0", "id": one.get("id"), **answer})
+        self._send(json.dumps(answers).encode())
 
     def _tell(self, asked: dict[str, Any], method: str, params: Sequence[Any]) -> None:
         try:

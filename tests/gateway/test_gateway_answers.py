@@ -38,7 +38,7 @@ def heard(chain: LocalChain) -> dict[str, Outcome]:
             "value": 1,
             "to": BOB.address,
         }
-        return node.send(bytes(who.sign_transaction(fields | changes).raw_transaction)).outcome  # type: ignore[attr-defined]
+        return node.send([bytes(who.sign_transaction(fields | changes).raw_transaction)])[0].outcome  # type: ignore[attr-defined]
 
     first = send(nonce=0)  # Ganache takes that nonce any number of times
     chain.mine(chain.time_s + 1)

@@ -123,5 +123,5 @@ def test_a_call_that_the_contract_refuses_is_no_fault_of_the_node(rig: Rig) -> N
     count_requests(web3, metrics)  # two gateways may share a client
     node = Node(web3, rig.profile)
     assert node.refusal(rig.deployment.escrow, b"\0" * 4, sender=ALICE.address) is not None
-    assert node.send(reverting(rig)).words == ""
+    assert node.send([reverting(rig)])[0].words == ""
     assert errors(metrics) == {}

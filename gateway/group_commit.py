@@ -1,0 +1,63 @@
+"""Group commit: what many threads hand in at the same moment goes to disk with one write.
+
+Who comes while a write is under way waits for its end, and the first of those writes for all of them. So a lone
+request waits for nobody, and under load the cost of a write is shared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+
+_MOST: Final = 256
+"""Pieces in one write: a database takes a bounded number of parameters."""
+
+
+class GroupCommit(Generic[Asked, Told]):
+    """Writes together what comes at the same time. Safe to share between threads."""
+
+    def __init__(self, write: Callable[[Sequence[Asked]], Sequence[Told | Exception]]) -> None:
+        """Set what writes several pieces, and tells for each in order what came of it, or why it is refused."""
+        self._write = write
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._waiting: list[_Piece[Asked, Told]] = []
+
+    def __call__(self, asked: Asked) -> Told:
+        """Write one piece; return when it is on disk. Raises what it is refused for, or why nothing was written."""
+        mine: _Piece[Asked, Told] = _Piece(asked)
+        with self._lock:
+            self._waiting.append(mine)
+        while not mine.told:
+            with self._turn:
+                if not mine.told:
+                    self._write_next()
+        told = mine.told[0]
+        if isinstance(told, BaseException):
+            raise told
+        return told
+
+    def _write_next(self) -> None:
+        with self._lock:
+            pieces, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+        told: Sequence[Told | BaseException]
+        try:
+            told = self._write([one.asked for one in pieces])
+        except BaseException as error:  # each of them raises it
+            told = [error] * len(pieces)
+        for piece, one in zip(pieces, told, strict=True):
+            piece.told = [one]
+
+
+class _Piece(Generic[Asked, Told]):
+    """What one thread waits for; `told` is empty until it is known."""
+
+    __slots__ = ("asked", "told")
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.told: list[Told | BaseException] = []

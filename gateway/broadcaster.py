@@ -77,8 +77,9 @@ class Broadcaster:
         """
         stale_s = now_s - self._resend_after_s
         due: list[Submission] = []
-        for account in self._store.accounts_due(operator=self._operator.address, stale_s=stale_s):
-            due += self._due(account, stale_s=stale_s, now_s=now_s)
+        accounts = self._store.accounts_due(operator=self._operator.address, stale_s=stale_s)
+        for account, used in self._node.nonces(accounts).items():
+            due += self._due(account, used, stale_s=stale_s, now_s=now_s)
         due = list(self._looked_after(due, now_s=now_s))
         self._store.sending(due, now_s=now_s)
         said: dict[str, tuple[Outcome, str | None]] = {}
@@ -91,8 +92,7 @@ class Broadcaster:
         self._store.answered(said)
         return len(answers)
 
-    def _due(self, account: str, *, stale_s: float, now_s: float) -> list[Submission]:
-        used = self._node.nonce(account)
+    def _due(self, account: str, used: int, *, stale_s: float, now_s: float) -> list[Submission]:
         due = self._store.due(
             account, used, operator=self._operator.address, stale_s=stale_s, waits=WAITS_NOTE, most=_AT_ONCE
         )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from eth_typing import HexStr
 from web3 import HTTPProvider, Web3
@@ -151,6 +151,16 @@ class Node:
                 )
             )
 
+    def nonces(self, accounts: Sequence[str]) -> dict[str, int]:
+        """Return the next nonce of each of some accounts as of the newest block, asked at once where that is taken."""
+        method, newest = RPCEndpoint("eth_getTransactionCount"), "latest"
+        with _faults():
+            asked = [(method, [Web3.to_checksum_address(one), newest]) for one in accounts]
+            answers = self._together(asked) if self._takes_batches and len(accounts) > 1 else None
+            if answers is not None:
+                return {one: int(told["result"], 16) for one, told in zip(accounts, answers, strict=True)}
+        return {one: self.nonce(one) for one in accounts}
+
     def knows(self, digest: str) -> bool:
         """Return whether the node has a transaction, in its pool or in a canonical block, by its 0x-prefixed hash.
 
@@ -245,17 +255,22 @@ class Node:
 
     def _send_batch(self, raws: Sequence[bytes]) -> list[Sent]:
         asked = [(RPCEndpoint("eth_sendRawTransaction"), ["0x" + raw.hex()]) for raw in raws]
-        provider = self._web3.provider
         try:
-            answer = provider.batch_request_func(self._web3, self._web3.middleware_onion)(asked)  # type: ignore[attr-defined]
+            answers = self._together(asked)
         except Exception as error:  # as above, and for each of them
             return [Sent(outcome=_silence(error), words=_words(error))] * len(raws)
-        if isinstance(answer, list) and len(answer) == len(raws):
-            return [_told(one) for one in answer]
-        if isinstance(answer, dict):  # one answer to all is the answer of a node that takes no batches
+        return [self._send(raw) for raw in raws] if answers is None else [_told(one) for one in answers]
+
+    def _together(self, asked: list[tuple[RPCEndpoint, list[str]]]) -> list[Any] | None:
+        """Ask several things with one JSON-RPC batch; return the answers, None of a node that takes no batches."""
+        provider: Any = self._web3.provider
+        answers = provider.batch_request_func(self._web3, self._web3.middleware_onion)(asked)
+        if isinstance(answers, dict):  # one answer to all
             self._takes_batches = False
-            return [self._send(raw) for raw in raws]
-        return [Sent(outcome=Outcome.NO_ANSWER, words="not one answer for each transaction")] * len(raws)
+            return None
+        if not isinstance(answers, list) or len(answers) != len(asked):
+            raise ValueError("not one answer to each")
+        return answers
 
 
 def _batches(raws: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -343,8 +343,8 @@ class Store:
                 known = db.execute(sa.select(SALTS.c.encounter).where(SALTS.c.encounter == encounter)).first()
                 if known is None:
                     db.execute(sa.insert(SALTS).values(encounter=encounter, learner=learner, neighbor=neighbor))
+            _insert_events(db, events, block)
             for event in events:
-                _insert_event(db, event, block)
                 if event.name == "Skipped" and event.transaction in carried:
                     db.execute(
                         sa.update(OPERATIONS)
@@ -514,20 +514,25 @@ def _check_replacement(checked: CheckedTransaction, holder: Submission) -> None:
         raise Refusal(409, Code.NONCE_TAKEN, words)
 
 
-def _insert_event(db: Connection, event: NewEvent, block: Block) -> None:
-    db.execute(
-        sa.insert(EVENTS).values(
-            block=block.number,
-            block_time_s=block.time_s,
-            tx=event.transaction,
-            place=event.place,
-            function=event.function,
-            gas=event.gas,
-            name=event.name,
-            encounter=event.encounter,
-            account=event.account,
-            args=json.dumps(event.args),
-        )
-    )
-    if event.encounter is not None and event.name != "Skipped":
-        tell_encounter(db, event, block)
+def _insert_events(db: Connection, events: Sequence[NewEvent], block: Block) -> None:
+    if not events:
+        return
+    rows = [
+        {
+            "block": block.number,
+            "block_time_s": block.time_s,
+            "tx": event.transaction,
+            "place": event.place,
+            "function": event.function,
+            "gas": event.gas,
+            "name": event.name,
+            "encounter": event.encounter,
+            "account": event.account,
+            "args": json.dumps(event.args),
+        }
+        for event in events
+    ]
+    db.execute(sa.insert(EVENTS), rows)
+    for event in events:
+        if event.encounter is not None and event.name != "Skipped":
+            tell_encounter(db, event, block)

@@ -1,4 +1,4 @@
-"""What moves submissions: one step composes a batch, broadcasts what is due, consumes what the chain shows and forgets
+"""What moves submissions: one step consumes what the chain shows, composes a batch, broadcasts what is due and forgets
 what is old.
 """
 
@@ -151,7 +151,7 @@ class Worker:
 
     def _step(self) -> bool:
         well = True
-        for part in (self.compose, self.broadcast, self.confirm, self.reap):
+        for part in (self.confirm, self.compose, self.broadcast, self.reap):
             try:
                 part()
             except LeaseLost as error:

@@ -262,10 +262,14 @@ class Node:
         return [self._send(raw) for raw in raws] if answers is None else [_told(one) for one in answers]
 
     def _together(self, asked: list[tuple[RPCEndpoint, list[str]]]) -> list[Any] | None:
-        """Ask several things with one JSON-RPC batch; return the answers, None of a node that takes no batches."""
+        """Ask several things with one JSON-RPC batch; return the answers, None of a node that takes no batches.
+
+        Raises ValueError for what is no answer to each, as web3 does for what is no JSON, and OSError.
+        """
         provider: Any = self._web3.provider
         answers = provider.batch_request_func(self._web3, self._web3.middleware_onion)(asked)
-        if isinstance(answers, dict):  # one answer to all
+        refusal = answers.get("error") if isinstance(answers, dict) else None
+        if isinstance(refusal, dict) and meaning(str(refusal.get("message"))) is not Outcome.BUSY:
             self._takes_batches = False
             return None
         if not isinstance(answers, list) or len(answers) != len(asked):

@@ -354,16 +354,24 @@ def relay_rows(runs: int) -> dict[str, Row]:
         times_ms: list[list[float]] = []
 
         def ours() -> float:
-            rate, times = opened.through_gateway(opened.signed(relay.EACH))
+            rate, times = opened.through_gateway(opened.signing(relay.EACH))
             times_ms.append(sorted(1000 * one for one in times))
             return rate
 
         def theirs() -> float:
-            return opened.through_node(opened.signed(relay.EACH))[0]
+            return opened.through_node(opened.signing(relay.EACH))[0]
 
         pairs = side_by_side(ours, theirs, runs=runs)
+        presigned = side_by_side(
+            lambda: opened.through_gateway(opened.signed(relay.EACH))[0],
+            lambda: opened.through_node(opened.signed(relay.EACH))[0],
+            runs=runs,
+        )
     counted = times_ms[1:]  # the first is the warm-up
-    rows = {"relay_throughput_ratio": ratio("relay_throughput_ratio", *pairs, target=0.7)}
+    rows = {
+        "relay_throughput_ratio": ratio("relay_throughput_ratio", *pairs, target=0.7),
+        "relay_presigned_ratio": ratio("relay_presigned_ratio", *presigned, target=None),
+    }
     for name, share in (("relay_accept_p50_ms", 0.5), ("relay_accept_p99_ms", 0.99)):
         values = [one[int(share * len(one))] for one in counted]
         rows[name] = Row(
@@ -424,6 +432,7 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "validator_rss_mb": validator_rss_mb,
     "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
     "relay_throughput_ratio": lambda runs: relay_rows(runs)["relay_throughput_ratio"],
+    "relay_presigned_ratio": lambda runs: relay_rows(runs)["relay_presigned_ratio"],
     "relay_accept_p50_ms": lambda runs: relay_rows(runs)["relay_accept_p50_ms"],
     "relay_accept_p99_ms": lambda runs: relay_rows(runs)["relay_accept_p99_ms"],
     "relay_growth_mb": lambda _: relay_growth_mb(),

@@ -90,6 +90,8 @@ class Proxy:
         view: how the node shows its chain; may be changed.
         requests: how many requests came, by method.
         injected: how many faults clients met, by kind.
+        takes_batches: whether the node understands JSON-RPC batches; may be changed.
+        batches: how many batches came.
         sends: the raw transactions that reached the node, in order, as hex text.
     """
 
@@ -97,6 +99,8 @@ class Proxy:
         """Listen on a free port of loopback."""
         self.node_url = node_url
         self.view = View()
+        self.takes_batches = True
+        self.batches = 0
         self.requests: Counter[str] = Counter()
         self.injected: Counter[Kind] = Counter()
         self.sends: list[str] = []
@@ -253,6 +257,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_batch(self, asked: list[dict[str, Any]]) -> None:
         """One after the other, as a node does. What befalls the connection at one of them befalls the whole answer."""
         proxy, answers = self.server.proxy, []
+        proxy.batches += 1
+        if not proxy.takes_batches:
+            self._send_answer({}, {"error": {"code": -32600, "message": "batches are not supported"}})
+            return
         for one in asked:
             method, params = one["method"], one.get("params", [])
             fault = proxy.due(method)

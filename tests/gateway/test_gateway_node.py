@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from gateway_rig import ALICE
+from gateway_rig import ALICE, BOB
 from hexbytes import HexBytes
 from rpc_proxy import Fault, Kind, Proxy, open_proxy
 
@@ -40,6 +40,7 @@ QUESTIONS: dict[str, Callable[[Node, bytes], object]] = {
     "receipt": lambda node, key: node.receipt({"hash": HexBytes(key)}),
     "logs": lambda node, _: node.logs(1, 1, [ALICE.address]),
     "nonce": lambda node, _: node.nonce(ALICE.address),
+    "nonces": lambda node, _: node.nonces([ALICE.address, BOB.address]),
     "balance_wei": lambda node, _: node.balance_wei(ALICE.address),
     "fees": lambda node, _: node.fees(),
     "block_gas_limit": lambda node, _: node.block_gas_limit(),

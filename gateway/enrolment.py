@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.errors import Code, Refusal
+from gateway.group_commit import GroupCommit
 from gateway.replay import Window, after_request
 from gateway.tables import TABLES, Database
 
@@ -51,6 +53,19 @@ REALMS = sa.Table(
 )
 
 
+_LOCK_DEVICES: Final = (
+    sa.select(DEVICES)
+    .where(DEVICES.c.account.in_(sa.bindparam("accounts", expanding=True)), DEVICES.c.revoked.is_(False))
+    .order_by(DEVICES.c.account)
+    .with_for_update()
+)
+_MOVE_WINDOW: Final = (
+    sa.update(DEVICES)
+    .where(DEVICES.c.account == sa.bindparam("key"))
+    .values(highest=sa.bindparam("new_highest"), seen=sa.bindparam("new_seen"))
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """An enrolled device.
@@ -77,6 +92,7 @@ class Enrolment:
         """Keep them in an open database."""
         self._db = database
         self._realm: str | None = None
+        self._using = GroupCommit(self._use)
 
     def realm(self) -> str:
         """Return the name that requests are signed for: random, of this database."""
@@ -149,20 +165,38 @@ class Enrolment:
 
     def use(self, account: str, counter: int) -> None:
         """Write down that a device makes the request of this number. Raises `Refusal` if it did so before."""
+        self._using((account, counter))
+
+    def _use(self, asked: Sequence[tuple[str, int]]) -> Sequence[Exception | None]:
         with self._db.write() as db:
-            row = db.execute(sa.select(DEVICES).where(DEVICES.c.account == account).with_for_update()).first()
-            if row is None or row.revoked:
-                words = f"{account} is not enrolled at this gateway: redeem a token of its operator's"
-                raise Refusal(403, Code.NOT_ENROLLED, words)
-            window = after_request(Window(highest=row.highest, seen=int(row.seen, 16)), counter)
-            if window is None:
-                words = f"request {counter} of {account} was made before: go on from {row.highest}"
-                raise Refusal(401, Code.REPLAYED, words, retry=True)
-            db.execute(
-                sa.update(DEVICES)
-                .where(DEVICES.c.account == account)
-                .values(highest=window.highest, seen=f"{window.seen:x}")
-            )
+            # In one order: gateways on one database that lock the same devices do not wait for each other.
+            rows = db.execute(_LOCK_DEVICES, {"accounts": sorted({account for account, _ in asked})})
+            windows = {row.account: Window(highest=row.highest, seen=int(row.seen, 16)) for row in rows}
+            told = [_moved_on(windows, account, counter) for account, counter in asked]
+            served = {account for (account, _), refusal in zip(asked, told, strict=True) if refusal is None}
+            if served:
+                moved = [(account, windows[account]) for account in sorted(served)]
+                db.execute(
+                    _MOVE_WINDOW,
+                    [
+                        {"key": account, "new_highest": one.highest, "new_seen": f"{one.seen:x}"}
+                        for account, one in moved
+                    ],
+                )
+        return told
+
+
+def _moved_on(windows: dict[str, Window], account: str, counter: int) -> Refusal | None:
+    """Move a device's window along; return why its request is refused, if it is."""
+    if account not in windows:
+        words = f"{account} is not enrolled at this gateway: redeem a token of its operator's"
+        return Refusal(403, Code.NOT_ENROLLED, words)
+    window = after_request(windows[account], counter)
+    if window is None:
+        words = f"request {counter} of {account} was made before: go on from {windows[account].highest}"
+        return Refusal(401, Code.REPLAYED, words, retry=True)
+    windows[account] = window
+    return None
 
 
 def _device(db: Connection, account: str) -> Device:

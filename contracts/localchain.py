@@ -5,12 +5,13 @@ transactions give the same contract addresses, encounter ids and panels on each.
 """
 
 import contextlib
+import gzip
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,23 @@ class LocalChain:
         if "error" in answer:
             raise ChainUnreachable(f"{self.kind} refuses {method}: {answer['error']}")
         return answer["result"]
+
+    def save(self, file: Path) -> None:
+        """Write all that an Anvil knows to a file, but for its pool."""
+        packed = self.request("anvil_dumpState", [True])  # with the states it still has
+        file.write_bytes(gzip.decompress(bytes.fromhex(packed[2:])))
+
+    def restart(self, saved: Path, *, kill: bool = False) -> None:
+        """End the Anvil that we started, and start it as it was when it was saved, where it was.
+
+        Measured with Anvil 1.7.1: blocks, receipts, transactions, what is final and the last 256 states come back, the
+        pool is empty. Raises `ChainUnreachable`.
+        """
+        if self._process is None:
+            raise ChainUnreachable(f"this {self.kind} was not started here: restart it where it runs")
+        self._process = self._process.again(f"--load-state={saved}", kill=kill)
+        self.log = self._process.log
+        _await(self.web3, self._process)
 
     def close(self) -> None:
         """End the program, if we started one."""
@@ -303,11 +321,12 @@ class _Process:
     """A node program we started, and ends by its pid."""
 
     kind: str
+    command: Sequence[str]
     log: Path
     popen: "subprocess.Popen[bytes]"
 
     @classmethod
-    def start(cls, kind: str, command: list[str]) -> "_Process":
+    def start(cls, kind: str, command: Sequence[str]) -> "_Process":
         descriptor, name = tempfile.mkstemp(prefix=f"idml-{kind}-", suffix=".log")
         with open(descriptor, "wb") as log:  # noqa: PTH123  (an open descriptor)
             popen = subprocess.Popen(
@@ -317,7 +336,15 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we end it when we are done
             )
-        return cls(kind=kind, log=Path(name), popen=popen)
+        return cls(kind=kind, command=command, log=Path(name), popen=popen)
+
+    def again(self, *options: str, kill: bool) -> "_Process":
+        """End it, and start it anew with more options."""
+        if kill:
+            self.popen.kill()
+        self.end()
+        started = self.start(self.kind, [*self.command, *options])
+        return replace(started, command=self.command)
 
     def ended(self) -> bool:
         return self.popen.poll() is not None

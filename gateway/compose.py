@@ -133,7 +133,6 @@ def assemble(
         now_s=now_s,
         resend_after_s=config.resend_after_s,
         metrics=metrics,
-        expire=shelf.expire,
         extra_tip_wei=extra_tip_wei,
     )
     app = create_app(

@@ -199,6 +199,14 @@ def _moved_on(windows: dict[str, Window], account: str, counter: int) -> Refusal
     return None
 
 
+def counts(db: Connection, *, now_s: float) -> tuple[int, int]:
+    """Return how many devices are enrolled and not revoked, and how many tokens can still be redeemed."""
+    devices = sa.select(sa.func.count()).select_from(DEVICES).where(DEVICES.c.revoked.is_(False))
+    tokens = sa.select(sa.func.count()).select_from(TOKENS)
+    tokens = tokens.where(TOKENS.c.account.is_(None), TOKENS.c.expires_at_s >= now_s)
+    return db.execute(devices).scalar_one(), db.execute(tokens).scalar_one()
+
+
 def _device(db: Connection, account: str) -> Device:
     row = db.execute(sa.select(DEVICES).where(DEVICES.c.account == account)).first()
     if row is None:

@@ -153,6 +153,7 @@ def status_view(told: Standing, watched: Watched | None, metrics: Metrics, *, no
             }
             for one in told.batches
         ],
+        "devices": {"enrolled": told.devices, "open_tokens": told.open_tokens},
         "store_bytes": told.store_bytes,
         "models": watched and watched.models,
         "model_bytes": watched and watched.model_bytes,

@@ -6,7 +6,6 @@ forgotten that is not over. And what can never be sent, since the nonce before i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
@@ -37,17 +36,15 @@ class Reaper:
         *,
         keep_s: float = KEEP_S,
         unsent_s: float = UNSENT_S,
-        expire: Callable[[float], int] = lambda _: 0,
     ) -> None:
-        """Set how long things are kept, in seconds; `expire` lets go of old files, at a Unix time."""
-        self._expire = expire
+        """Set how long things are kept, in seconds."""
         self._db = database
         self._keep_s = keep_s
         self._unsent_s = unsent_s
         self._next_s: float | None = None
 
     def reap(self, *, now_s: float) -> int:
-        """Forget some of what is too old, if it is time; return how many rows and files."""
+        """Forget some of what is too old, if it is time; return how many rows."""
         if self._next_s is not None and now_s < self._next_s:
             return 0
         with self._db.write() as db:
@@ -56,7 +53,6 @@ class Reaper:
         if gone < _AT_ONCE:  # else there is more
             self._next_s = now_s + _EVERY_S
             self._db.compact()
-            gone += self._expire(now_s)
         return gone
 
     def _submissions(self, db: Connection, now_s: float) -> int:

@@ -11,24 +11,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from gateway.config import ModelSettings
 from gateway.errors import Code, Refusal, StoreUnavailable
 from gateway.partial import Partials, remove_if_older, whole_upload
+from gateway.sizes import Sizes
 
 EVERYONE: Final = "everyone"
 """The owner of what is uploaded by nobody that is known."""
 
+_log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OWNERS: Final = "owners"
 _PARTIAL: Final = "partial"
 _DAY_S: Final = 86_400.0
+_SWEEP_EVERY_S: Final = 3_600.0
 
 
 class Shelf:
@@ -47,6 +52,9 @@ class Shelf:
         except OSError as error:
             raise StoreUnavailable(f"cannot create {folder}: {error.strerror}") from error
         self._partials = Partials(self._folder / _PARTIAL)
+        self._sizes = Sizes(self._folder)
+        self._sweep_at_s = float("-inf")
+        self._naming = threading.Lock()
 
     def put(self, digest: str, chunks: Iterable[bytes], *, size_bytes: int, owner: str = EVERYONE) -> bool:
         """Store a model durably as it arrives; return whether it is new.
@@ -54,6 +62,7 @@ class Shelf:
         Raises `Refusal` if its SHA-256 is not `digest` or there is no room, `StoreUnavailable` if nothing was stored.
         """
         path = self._path(digest)
+        self._sweep()
         try:
             if path.exists():
                 _check(digest, _sha256(chunks))
@@ -75,6 +84,7 @@ class Shelf:
         Raises `Refusal` 409 if the part does not begin where the last one ended, and otherwise as `put` does.
         """
         path = self._path(digest)
+        self._sweep()
         try:
             if path.exists():
                 _sha256(chunks)  # whoever reads them checks them
@@ -105,35 +115,50 @@ class Shelf:
         return path
 
     def size(self) -> tuple[int, int]:
-        """Return how many models there are, and their bytes together."""
-        sizes = [_size(one) for one in self._models()]
-        return len(sizes), sum(sizes)
+        """Return how many models there are, and their bytes together; none while the disk cannot be read."""
+        try:
+            sizes = self._sizes.now().values()
+        except OSError:
+            return 0, 0
+        return sum(map(len, sizes)), _total(sizes)
 
     def expire(self, now_s: float) -> int:
         """Remove models that nobody used for `keep_days`, and uploads that went on for none; return how many files.
 
-        Call it now and then, by one process. An encounter that is not settled names no model as old: `keep_days` is
-        well above the life of an encounter, and uploading or fetching a model begins its time anew. Raises
-        `StoreUnavailable`.
+        Uploads do so once an hour: a disk fills by nothing else. An encounter that is not settled names no model as
+        old: `keep_days` is well above the life of an encounter, and uploading or fetching a model begins its time anew.
+        Raises `StoreUnavailable`.
         """
         before_s = now_s - self._settings.keep_days * _DAY_S
         try:
             removed = self._partials.expire(now_s - self._settings.partial_hours * 3600)
             removed += sum(remove_if_older(path, before_s) for path in list(self._models()))
-            for mark in (self._folder / _OWNERS).glob("*/*"):
-                if not self._path(mark.name).exists():
-                    mark.unlink(missing_ok=True)
+            with self._naming:
+                for mark in (self._folder / _OWNERS).glob("*/*"):
+                    if not self._path(mark.name).exists():
+                        mark.unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot remove old models: {error.strerror}") from error
         return removed
 
+    def _sweep(self) -> None:
+        now_s = self._now_s()
+        if now_s < self._sweep_at_s:
+            return
+        self._sweep_at_s = now_s + _SWEEP_EVERY_S
+        try:
+            self.expire(now_s)
+        except StoreUnavailable as error:
+            _log.warning("%s", error)  # there may be room all the same
+
     def _check_room(self, owner: str, more_bytes: int) -> None:
-        own = [self._path(mark.name) for mark in (self._folder / _OWNERS / owner).glob("*")]
-        used_bytes = sum(map(_size, own)) + self._partials.used_bytes(owner)
+        sizes = self._sizes.now()
+        own = (mark.name for mark in (self._folder / _OWNERS / owner).glob("*"))
+        used_bytes = sum(sizes.get(name[:2], {}).get(name, 0) for name in own) + self._partials.used_bytes(owner)
         if used_bytes + more_bytes > self._settings.quota_per_device_bytes:
             words = f"{owner} has {used_bytes} bytes here, of {self._settings.quota_per_device_bytes}"
             raise Refusal(507, Code.QUOTA_FULL, words, retry=True)
-        all_bytes = sum(map(_size, self._models())) + self._partials.used_bytes()
+        all_bytes = _total(sizes.values()) + self._partials.used_bytes()
         if all_bytes + more_bytes > self._settings.quota_bytes:
             raise Refusal(507, Code.SHELF_FULL, "this gateway has no room for more models now", retry=True)
 
@@ -141,10 +166,11 @@ class Shelf:
         """Give a whole and durable file its name; the mark of its owner goes before."""
         path = self._path(digest)
         mark = self._folder / _OWNERS / owner / digest
-        mark.parent.mkdir(exist_ok=True)
-        mark.touch()
         path.parent.mkdir(exist_ok=True)
-        part.replace(path)
+        mark.parent.mkdir(exist_ok=True)
+        with self._naming:  # or its mark would be swept as that of a model that is gone
+            mark.touch()
+            part.replace(path)
         self._touch(path)
         _sync(path.parent)
         _sync(self._folder)
@@ -184,11 +210,8 @@ def _read(file: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _total(sizes: Iterable[Mapping[str, int]]) -> int:
+    return sum(sum(one.values()) for one in sizes)
 
 
 def _sync(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gateway.enrolment import counts
 from gateway.records import Block
 from gateway.store import Store
 from gateway.submission import FREED, TERMINAL, State
@@ -45,6 +46,8 @@ class Standing:
         block_times_s: timestamps of recent blocks by number.
         store_bytes: size of the database.
         batches: the newest ones, newest first.
+        devices: how many are enrolled and not revoked.
+        open_tokens: how many can still be redeemed.
     """
 
     submissions: Mapping[str, int]
@@ -55,6 +58,8 @@ class Standing:
     block_times_s: Mapping[int, int]
     store_bytes: int
     batches: Sequence[BatchRow]
+    devices: int
+    open_tokens: int
 
     def lag_s(self, number: int) -> int | None:
         """Return how much chain time lies between a block and the head, at least: an older one than is known counts as
@@ -81,6 +86,7 @@ def standing(database: Database, store: Store, *, operator: str, now_s: float) -
         oldest = sa.select(sa.func.min(SUBMISSIONS.c.accepted_at_s)).where(SUBMISSIONS.c.state.in_(unsettled))
         waiting = sa.select(sa.func.count(), sa.func.min(OPERATIONS.c.accepted_at_s))
         count, oldest_operation = db.execute(waiting.select_from(CARRIED).where(WAITING)).one()
+        devices, open_tokens = counts(db, now_s=now_s)
         times = db.execute(sa.select(BLOCKS.c.number, BLOCKS.c.time_s)).all()
         return Standing(
             submissions=submissions,
@@ -91,6 +97,8 @@ def standing(database: Database, store: Store, *, operator: str, now_s: float) -
             block_times_s={row.number: row.time_s for row in times},
             store_bytes=int(db.execute(sa.text(_SIZE[db.dialect.name])).scalar_one()),
             batches=_batches(db, operator),
+            devices=devices,
+            open_tokens=open_tokens,
         )
 
 

@@ -46,7 +46,6 @@ class Worker:
         resend_after_s: float,
         metrics: Metrics | None = None,
         keep_s: float = KEEP_S,
-        expire: Callable[[float], int] = lambda _: 0,
         extra_tip_wei: int = 0,
         lease: Lease | None = None,
     ) -> None:
@@ -61,7 +60,6 @@ class Worker:
             resend_after_s: seconds until a transaction that is in no block is looked after again.
             metrics: what is counted in.
             keep_s: for how long it can be asked what became of something.
-            expire: lets go of old files, at a Unix time.
             extra_tip_wei: what the operator pays per gas above what the node asks.
             lease: default: one in this process's name.
         """
@@ -101,7 +99,7 @@ class Worker:
         )
         self._metrics = metrics
         self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
-        self._reaper = Reaper(fenced, keep_s=keep_s, expire=expire)
+        self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
 
     def compose(self) -> int:

@@ -1,10 +1,12 @@
 """The local chains: equal ids, commanded time, equal outcomes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from contract_field import LEARNER, NEIGHBOR, PERSONS, TOKEN, Field
 from eth_account import Account
+from web3.exceptions import TransactionNotFound
 
 from contracts import events
 from contracts.chain import PROFILES, Finality, profile_for
@@ -110,6 +112,43 @@ def test_a_running_node_is_taken_over_by_its_url(kind: str) -> None:
             pass
     with pytest.raises(ChainUnreachable, match="no node"), open_chain(url):
         pass
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_an_anvil_is_started_again_as_it_was_saved(tmp_path: Path, kill: bool) -> None:
+    saved, payee = tmp_path / "anvil.json", "0x" + "11" * 20
+    with open_chain("anvil") as chain:
+        mined = [chain.transact(to=payee, value_wei=1)["transactionHash"] for _ in range(70)]
+        before = blocks(chain)
+        chain.save(saved)
+        later = chain.transact(to=payee, value_wei=1)["transactionHash"]
+        pending = chain.send(to=payee, value_wei=1)
+        chain.restart(saved, kill=kill)
+
+        assert blocks(chain) == before
+        assert chain.web3.eth.get_block("finalized")["number"] == len(mined) - 64
+        assert [chain.web3.eth.get_transaction_receipt(one)["status"] for one in mined] == [1] * len(mined)
+        assert chain.web3.eth.get_balance(payee, len(mined) - 8) == len(mined) - 8
+        for gone in (later, pending):
+            with pytest.raises(TransactionNotFound):
+                chain.web3.eth.get_transaction(gone)
+        chain.request("anvil_reorg", [8, []])
+        assert chain.transact(to=payee, value_wei=1)["blockNumber"] == len(mined) + 1
+
+
+def blocks(chain: LocalChain) -> list[bytes]:
+    return [bytes(chain.web3.eth.get_block(n)["hash"]) for n in range(chain.web3.eth.block_number + 1)]
+
+
+@pytest.mark.chain
+def test_only_an_anvil_that_was_started_here_is_started_again(tmp_path: Path) -> None:
+    with (
+        open_chain("anvil") as chain,
+        open_chain(chain.web3.provider.endpoint_uri) as other,
+        pytest.raises(ChainUnreachable, match="not started here"),
+    ):
+        other.restart(tmp_path / "anvil.json")
 
 
 def test_a_missing_program_names_the_command_that_installs_it(monkeypatch, tmp_path) -> None:

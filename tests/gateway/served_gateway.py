@@ -26,6 +26,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env=os.environ | {"PYTHONWARNINGS": "error"},
+                start_new_session=True,  # Ctrl-C is for whoever started it
             )
 
     def line(self, beginning: str) -> str:

@@ -1,5 +1,6 @@
 """What goes wrong in a soak: the gateway is killed, its node fails in many ways, and the chain reorganises."""
 
+import math
 import random
 import signal
 import threading
@@ -19,6 +20,11 @@ _BLOCK_S = 0.15
 _DEEPEST = 8
 _SEND = "eth_sendRawTransaction"
 _LATER_THAN_WE_WAIT_S = 11.0
+_BETWEEN_FAULTS_S = (0.5, 4.0)
+_LIFE_S, _LONG_LIFE_S, _STARTING_S = (1.0, 4.0), (10.5, 14.0), (0.1, 1.5)
+_LONG_LIVED = 0.1
+"""How many live long enough to stop waiting for an answer."""
+_KILLED_STARTING = 0.15
 _SERVES = "serving on "
 _NODE_AWAY = "no node answers at"
 _NO_ANSWER = "gave no useful answer"
@@ -41,6 +47,7 @@ class Gateway(threading.Thread):
         self._stopping = threading.Event()
         self._program: Program | None = None
         self._begun_s: float | None = None
+        self._serves_since_s: float | None = None
 
     @property
     def up_s(self) -> float:
@@ -48,9 +55,13 @@ class Gateway(threading.Thread):
         return 0.0 if self._begun_s is None else time.monotonic() - self._begun_s
 
     @property
-    def serves(self) -> bool:
-        """Whether the program has got so far."""
-        return self._begun_s is not None and self._program is not None and _SERVES in self._program.log.read_text()
+    def serving_s(self) -> float:
+        """For how long the program has been seen to serve, 0 while it does not."""
+        if self._begun_s is None or self._program is None:
+            return 0.0
+        if self._serves_since_s is None and _SERVES in self._program.log.read_text():
+            self._serves_since_s = time.monotonic()
+        return 0.0 if self._serves_since_s is None else time.monotonic() - self._serves_since_s
 
     def run(self) -> None:
         """Start it again whenever it has ended."""
@@ -61,7 +72,7 @@ class Gateway(threading.Thread):
             self._begun_s = time.monotonic()
             status = self._program.popen.wait()
             log = self._program.log.read_text()
-            self._begun_s = None
+            self._begun_s = self._serves_since_s = None
             if status == -signal.SIGKILL:
                 self.ends["killed"] += 1
             elif status == 0 or (status == -signal.SIGTERM and self._stopping.is_set()):
@@ -94,40 +105,68 @@ class Chaos(threading.Thread):
 
     Attributes:
         done: how often each thing went wrong.
+        blocks: how many were made.
+        wrong: what the soak itself could not do.
     """
 
     def __init__(
-        self, *, chain: LocalChain, proxy: Proxy, gateway: Gateway, turn: threading.RLock, rng: random.Random
+        self,
+        *,
+        chain: LocalChain,
+        proxy: Proxy,
+        gateway: Gateway,
+        turn: threading.RLock,
+        rng: random.Random,
+        saved: Path,
+        over: threading.Event,
     ) -> None:
+        """Set what is made to fail; `saved` is the file a node comes back from, `over` is set if that cannot go on."""
         super().__init__(name="chaos")
         self.done: Counter[str] = Counter()
         self.blocks = 0
+        self.wrong: list[str] = []
         self._chain = chain
         self._proxy = proxy
         self._gateway = gateway
         self._turn = turn
         self._rng = rng
+        self._saved = saved
+        self._over = over
         self._calm = threading.Event()
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Go on until `end`; nothing goes wrong any more after `calm`."""
-        next_fault_s, kill_after_s = 0.0, 5.0
+        try:
+            self._run()
+        except Exception as error:  # else the others would wait for blocks that nobody makes
+            self.wrong.append(f"the soak itself failed: {type(error).__name__}: {error}")
+            self._over.set()
+
+    def _run(self) -> None:
+        next_fault_s, (most_up_s, most_serving_s) = 0.0, self._life()
         while not self._ended.wait(_BLOCK_S):
-            now_s = time.monotonic()
+            now_s, serving_s = time.monotonic(), self._gateway.serving_s
             if self._calm.is_set():
                 pass
-            elif self._gateway.up_s > kill_after_s:
+            elif self._gateway.up_s > most_up_s or serving_s > most_serving_s:
                 self._gateway.kill()
                 self._proxy.drop_faults()
-                self.done["gateway killed"] += 1
-                kill_after_s = self._rng.uniform(4, 20)  # the first seconds it starts
-            elif now_s >= next_fault_s and self._gateway.serves:  # most would only keep it from starting
+                self.done["gateway killed" if serving_s else "gateway killed while it started"] += 1
+                most_up_s, most_serving_s = self._life()
+            elif now_s >= next_fault_s and serving_s:  # most would only keep it from starting
                 name = self._rng.choices([*_FAULTS], weights=[weight for weight, _ in _FAULTS.values()])[0]
                 _FAULTS[name][1](self)
                 self.done[name] += 1
-                next_fault_s = now_s + self._rng.uniform(0.5, 4)
+                next_fault_s = time.monotonic() + self._rng.uniform(*_BETWEEN_FAULTS_S)
             self.mine()
+
+    def _life(self) -> tuple[float, float]:
+        """Draw for how long the gateway may be up, and for how long it may serve, until it is killed."""
+        kind = self._rng.random()
+        if kind < _KILLED_STARTING:
+            return self._rng.uniform(*_STARTING_S), math.inf
+        return math.inf, self._rng.uniform(*(_LONG_LIFE_S if kind > 1 - _LONG_LIVED else _LIFE_S))
 
     def mine(self) -> None:
         """Make a block."""
@@ -181,8 +220,30 @@ class Chaos(threading.Thread):
     def _restart_node(self) -> None:
         """It is away for a while, and its pool is empty afterwards."""
         self._proxy.go_down()
-        self._pause(lambda: self._chain.request("anvil_dropAllTransactions"))
+        with self._turn:
+            self._chain.save(self._saved)
+            self._bring_back(kill=False)
+        self._pause(lambda: None)
         self._proxy.come_up()
+
+    def _kill_node(self) -> None:
+        """It comes back without its newest blocks, as if they had not been on its disk yet."""
+        with self._turn:
+            self._chain.save(self._saved)
+        for _ in range(self._rng.randint(1, _DEEPEST)):
+            self.mine()
+            self._ended.wait(_BLOCK_S)
+        self._proxy.go_down()
+        with self._turn:
+            self._bring_back(kill=True)
+        self._proxy.come_up()
+
+    def _bring_back(self, *, kill: bool) -> None:
+        final = self._chain.web3.eth.get_block("finalized")
+        self._chain.restart(self._saved, kill=kill)
+        found = self._chain.web3.eth.get_block(final["number"])
+        if found["hash"] != final["hash"]:
+            raise AssertionError(f"block {final['number']} was final and is another one since the node was restarted")
 
     def _pause(self, act: Callable[[], object]) -> None:
         with self._turn:
@@ -206,7 +267,8 @@ _FAULTS: Final[dict[str, tuple[float, Callable[[Chaos], None]]]] = {
     "nonsense": (2, Chaos._talk_nonsense),
     "'already known' or 'nonce too low'": (1, Chaos._deny),
     "replica that lags": (1, Chaos._lag),
-    "node restarted, its pool lost": (1, Chaos._restart_node),
+    "node stopped and started, its pool lost": (1, Chaos._restart_node),
+    "node killed, its pool and newest blocks lost": (1, Chaos._kill_node),
     "reorganisation": (2, Chaos._reorganise),
 }
 """What goes wrong besides the gateway, with how often it does."""

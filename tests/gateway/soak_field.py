@@ -21,13 +21,18 @@ from signed_calls import ballot, half, opening
 from contracts import calls, terms
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain
-from contracts.terms import Terms, encounter_id
+from contracts.terms import LANES, Terms, encounter_id
 
-LANES = 4
 REWARD = 10**15
 STAKE = 10**20
 _ROOM_S = 40_000
 _POLL_S = 0.4
+_LISTEN_S = 2
+_VOTE_EVERY_S = 1.5
+_PATIENCE_S = 240.0
+"""For which nothing may happen that brings the soak nearer to its end."""
+_ABREAST = 20
+"""A buyer's transactions come in any order, but not further apart than that."""
 
 
 def _person(name: str) -> LocalAccount:
@@ -35,7 +40,7 @@ def _person(name: str) -> LocalAccount:
     return account
 
 
-LEARNERS = tuple(_person(f"learner {n}") for n in range(4))
+LEARNERS = tuple(_person(f"learner {n}") for n in range(6))
 NEIGHBORS = tuple(_person(f"neighbor {n}") for n in range(4))
 VALIDATORS = tuple(_person(f"validator {n}") for n in range(6))
 BUYERS = tuple(_person(f"buyer {n}") for n in range(6))
@@ -52,7 +57,7 @@ def _told(request: urllib.request.Request) -> tuple[int, Any]:
 
 
 class GaveUp(Exception):
-    """Something was not done in time."""
+    """Something was not done in time, or the soak was ended before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,7 @@ class Book:
         operations: ids of operations.
         transactions: ids of raw transactions, with their sender.
         cast: who voted what, by encounter.
+        ended: how many encounters were seen to have ended.
         answers: how often each status or fault was met.
         wrong: refusals that nobody should get.
     """
@@ -81,6 +87,7 @@ class Book:
     transactions: dict[str, str] = field(default_factory=dict)
     encounters: dict[str, Encounter] = field(default_factory=dict)
     cast: dict[str, dict[str, bool]] = field(default_factory=dict)
+    ended: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
@@ -89,14 +96,19 @@ class Devices:
     """The devices of a soak, at one gateway that is not always there."""
 
     def __init__(
-        self, *, at: str, chain: LocalChain, turn: threading.RLock, deployment: Deployment, end_s: float
+        self, *, at: str, chain: LocalChain, turn: threading.RLock, deployment: Deployment, over: threading.Event
     ) -> None:
+        """Set where the gateway is; whoever waits for it gives up when `over` is set."""
         self.book = Book()
         self._at = at
         self._chain = chain
         self._turn = turn
         self._deployment = deployment
-        self._end_s = end_s
+        self._over = over
+        self._moved_s = time.monotonic()
+        self._heard: set[tuple[str, str]] = set()
+        self._news = threading.Condition()
+        self._reported: set[str] = set()
 
     # -- one request ----------------------------------------------------------------------------------------------
 
@@ -117,11 +129,15 @@ class Devices:
                 if not fault["retry"]:
                     self.book.wrong.append(f"{path}: {status} {fault['code']}: {fault['message']}")
                     return None
-            time.sleep(pause_s)
+            self._over.wait(pause_s)
         raise GaveUp(path)
 
+    def moved(self) -> None:
+        """Take note that the soak has come nearer to its end."""
+        self._moved_s = time.monotonic()
+
     def _patience(self) -> Iterator[float]:
-        while time.monotonic() < self._end_s:
+        while not self._over.is_set() and time.monotonic() < self._moved_s + _PATIENCE_S:
             yield _POLL_S
 
     def until(self, held: Callable[[], bool], what: str) -> None:
@@ -129,7 +145,7 @@ class Devices:
         for pause_s in self._patience():
             if held():
                 return
-            time.sleep(pause_s)
+            self._over.wait(pause_s)
         raise GaveUp(what)
 
     # -- an encounter ---------------------------------------------------------------------------------------------
@@ -140,14 +156,17 @@ class Devices:
         agreed = self._terms(learner, neighbor, nonce=8 * (number + 2) + pair % LANES)
         domain = self._deployment.domain
         key = "0x" + encounter_id(agreed, domain).hex()
+        self.book.cast[key] = {}
         self.book.encounters[key] = Encounter(terms=agreed, learner=learner, neighbor=neighbor, verdicts=verdicts)
         self._hand_in(opening(agreed, domain, learner, neighbor))
-        self._await(key, "open", "reported", "settled")
+        self._await(key, "Opened", "open", "reported", "settled")
         for who in (learner, neighbor):
             self._hand_in(half(agreed, domain, who))
-        cast = self.book.cast.setdefault(key, {})
-        self.until(lambda: self._voted(key, agreed, verdicts, cast), f"votes on {key}")
-        self._await(key, "settled")
+        self._reported.add(key)
+        self._await(key, "Settled", "settled")
+        self._reported.discard(key)
+        self.book.ended += 1
+        self.moved()
 
     def _terms(self, learner: LocalAccount, neighbor: LocalAccount, *, nonce: int) -> Terms:
         with self._turn:
@@ -172,41 +191,58 @@ class Devices:
         told = self.ask("/v1/operations", {"call": "0x" + calls.encode(call).hex()})
         if told is not None:
             self.book.operations.append(told["id"])
+            self.moved()
 
-    def _await(self, key: str, *states: str) -> None:
+    def _await(self, key: str, event: str, *states: str) -> None:
+        """Wait until the gateway has told of an event, and says the same when asked: it may have been undone."""
+        with self._news:
+            while (key, event) not in self._heard:
+                if next(self._patience(), None) is None:
+                    raise GaveUp(f"{key} to be {states[0]}")
+                self._news.wait(_POLL_S)
         self.until(lambda: self.ask(f"/v1/encounters/{key}")["state"] in states, f"{key} to be {states[0]}")
 
-    def _voted(self, key: str, agreed: Terms, verdicts: tuple[bool, bool, bool], cast: dict[str, bool]) -> bool:
-        """Let whoever is asked vote; whether all have."""
-        for who in VALIDATORS:
-            if len(cast) == len(verdicts):
-                return True
-            if who.address in cast:
+    def listen(self, over: threading.Event) -> None:
+        """Follow the gateway's events, until `over` is set."""
+        after = 0
+        while not over.is_set():
+            for one in self.ask(f"/v1/events?after={after}&wait_s={_LISTEN_S}")["events"]:
+                after = one["number"]
+                with self._news:
+                    self._heard.add((one["encounter"], one["name"]))
+                    self._news.notify_all()
+
+    def votes(self, who: LocalAccount, over: threading.Event) -> None:
+        """Vote whenever asked, until `over` is set; ask while votes are missing."""
+        while not over.wait(_VOTE_EVERY_S):
+            if not self._votes_missing():
                 continue
-            jobs = self.ask(f"/v1/jobs?validator={who.address}")["jobs"]
-            for job in jobs:
-                if job["encounter"] == key and job["position"] < len(verdicts):
-                    valid = verdicts[job["position"]]
-                    panel, position = tuple(job["panel"]), job["position"]
+            for job in self.ask(f"/v1/jobs?validator={who.address}")["jobs"]:
+                key, position = job["encounter"], job["position"]
+                played, cast = self.book.encounters[key], self.book.cast[key]
+                if who.address not in cast and position < len(played.verdicts):
+                    panel, valid = tuple(job["panel"]), played.verdicts[position]
                     domain = self._deployment.domain
-                    self._hand_in(ballot(agreed, domain, who, valid=valid, panel=panel, position=position))
+                    self._hand_in(ballot(played.terms, domain, who, valid=valid, panel=panel, position=position))
                     cast[who.address] = valid
-        return len(cast) == len(verdicts)
+
+    def _votes_missing(self) -> bool:
+        encounters, cast = self.book.encounters, self.book.cast
+        return any(len(cast[key]) < len(encounters[key].verdicts) for key in tuple(self._reported))
 
     # -- raw transactions -----------------------------------------------------------------------------------------
 
     def purchases(self, who: LocalAccount, count: int, rng: random.Random) -> None:
-        """Hand in purchases, each of another amount, in any order; with a few the key is used elsewhere before."""
-        nonces = list(range(count))
-        rng.shuffle(nonces)
-        for nonce in nonces:
+        """Hand in purchases, each of another amount, out of order; with a few the key is used elsewhere before."""
+        for nonce in sorted(range(count), key=lambda nonce: nonce + rng.uniform(0, _ABREAST)):
             if rng.random() < 0.1:
                 with self._turn:
                     self._chain.request("eth_sendRawTransaction", ["0x" + self._purchase(who, nonce, wei=7).hex()])
             told = self.ask("/v1/transactions", {"raw": "0x" + self._purchase(who, nonce, wei=1_000 + nonce).hex()})
             if told is not None:
                 self.book.transactions[told["id"]] = who.address
-            time.sleep(rng.uniform(0, 2 * _POLL_S))
+                self.moved()
+            self._over.wait(rng.uniform(0, 2 * _POLL_S))
 
     def _purchase(self, who: LocalAccount, nonce: int, *, wei: int) -> bytes:
         return sign(who, calls.encode_buy(nonce), to=self._deployment.token, nonce=nonce, value=wei, gas=200_000)

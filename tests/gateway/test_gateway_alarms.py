@@ -22,6 +22,8 @@ WELL = Standing(
     head=Block(number=500, hash="0x5", time_s=int(NOW_S) - 2),
     block_times_s={number: int(NOW_S) - 2 - 2 * (500 - number) for number in range(200, 501)},
     store_bytes=1,
+    devices=0,
+    open_tokens=0,
     batches=(),
 )
 FACTS = NodeFacts(height=500, final_height=498, operator_wei=10**18)

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from gateway_rig import ALICE, OPERATOR, Rig
+from gateway_rig import ALICE, BOB, OPERATOR, Rig
 from hypothesis import given
 from hypothesis import strategies as st
 from signed_calls import act
@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from contracts import calls
 from contracts.states import ActionKind
 from gateway.dashboard import History, age, bars, coin, size
+from gateway.enrolment import Enrolment
 from gateway.errors import StoreUnavailable
 from gateway.logs import Recent
 
@@ -84,6 +85,17 @@ def test_the_main_numbers_stand_in_the_page_itself(deep: Rig) -> None:
         f"{batch['id'][:10]}… 3 {batch['gas']:,} {batch['gas'] // 3:,} included {batch['block']}",
     ):
         assert words in text
+
+
+def test_devices_and_open_tokens_are_counted(rig: Rig) -> None:
+    enrolment, now_s = Enrolment(rig.database), rig.now_s
+    first, second, *_ = enrolment.issue(4, name=None, valid_s=3600, now_s=now_s)
+    enrolment.issue(1, name=None, valid_s=-1, now_s=now_s)
+    enrolment.redeem(first, ALICE.address, now_s=now_s)
+    enrolment.redeem(second, BOB.address, now_s=now_s)
+    enrolment.revoke(BOB.address)
+    assert rig.get("/v1/status")["devices"] == {"enrolled": 1, "open_tokens": 2}
+    assert "Enrolled devices 1 open tokens 2" in look(rig).text
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_runs_but_ours(rig: Rig) -> None:

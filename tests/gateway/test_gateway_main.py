@@ -10,8 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_rig import ALICE, BOB, PERSONS, STAKE, Rig, sign
@@ -213,6 +215,35 @@ def test_a_stake_flow_over_real_http_and_a_graceful_stop(
     assert log.endswith("stopped\n")
     assert "secret" not in log
     assert raws[0].hex() not in log
+
+
+@pytest.mark.chain
+def test_who_waits_is_answered_at_once_when_the_gateway_is_stopped(
+    anvil: tuple[LocalChain, Deployment], tmp_path: Path
+) -> None:
+    chain, deployment = anvil
+    waiting = ["/v1/events?after=999999&wait_s=30", f"/v1/jobs?validator={ALICE.address}&wait_s=30"] * 4
+    with (
+        program(["serve", *settings(chain, deployment, tmp_path), "--port", "0"], tmp_path / "log") as served,
+        ThreadPoolExecutor(len(waiting)) as pool,
+    ):
+        at = served.line("serving on ").removeprefix("serving on ")
+        answers = [pool.submit(asked, at + path) for path in waiting]
+        time.sleep(1.5)
+        assert not any(one.done() for one in answers)
+        begun_s = time.monotonic()
+        assert served.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - begun_s < 4
+        for told, at_s in (one.result() for one in answers):
+            assert (told.get("events", []), told.get("jobs", [])) == ([], [])
+            assert at_s - begun_s < 2
+    assert (tmp_path / "log").read_text().endswith("stopped\n")
+
+
+def asked(url: str) -> tuple[Any, float]:
+    """An answer, and when it came."""
+    with urllib.request.urlopen(url, timeout=60) as response:
+        return json.load(response), time.monotonic()
 
 
 @pytest.mark.chain

@@ -239,6 +239,74 @@ def test_what_nobody_uses_goes_and_makes_room(tmp_path: Path) -> None:
     assert put(shelf, old[1], digest=old[0], owner="alice")
 
 
+def test_uploading_lets_go_of_what_is_old_once_an_hour(tmp_path: Path) -> None:
+    """Each gateway for its own disk, whoever works on the database."""
+    now_s = 1_000_000.0
+    shelf = Shelf(tmp_path, settings=ModelSettings(keep_days=10), now_s=lambda: now_s)
+    old, new, newer, newest = (model(number, 400) for number in range(4))
+    put(shelf, old[1], digest=old[0])
+    now_s += 11 * 86_400.0
+    put(shelf, new[1], digest=new[0])
+    assert refusal(lambda: shelf.find(old[0])).status == 404
+    os.utime(shelf.find(new[0]), (1.0, 1.0))
+    now_s += 3_599
+    put(shelf, newer[1], digest=newer[0])
+    assert shelf.size() == (2, 800)
+    now_s += 1
+    shelf.put_part(newest[0], [newest[1]], start=0, total_bytes=400)
+    assert (refusal(lambda: shelf.find(new[0])).status, shelf.size()) == (404, (2, 800))
+
+
+def test_a_disk_that_cannot_be_cleaned_takes_models_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf(tmp_path)
+    put(shelf)
+
+    def forbidden(*_: object) -> int:
+        raise StoreUnavailable("cannot remove old models: Permission denied")
+
+    again = Shelf(tmp_path)
+    monkeypatch.setattr(again, "expire", forbidden)
+    digest, body = model(1, 400)
+    assert put(again, body, digest=digest)
+    assert "cannot remove old models" in caplog.text
+
+
+def test_quotas_count_what_others_store_and_remove(tmp_path: Path) -> None:
+    """As after a restart, or with two processes on one folder."""
+    settings = ModelSettings(quota_per_device_bytes=MIB, quota_bytes=2 * MIB)
+    one, other = Shelf(tmp_path, settings=settings), Shelf(tmp_path, settings=settings)
+    first, second = model(1, MIB * 3 // 4), model(2, MIB * 3 // 4)
+    assert put(one, first[1], digest=first[0], owner="alice")
+    assert refusal(lambda: put(other, second[1], digest=second[0], owner="alice")).code is Code.QUOTA_FULL
+    assert put(other, second[1], digest=second[0], owner="bob")
+    assert one.size() == (2, 2 * len(first[1]))
+    one.find(first[0]).unlink()
+    assert other.size() == (1, len(first[1]))
+    assert put(other, first[1], digest=first[0], owner="alice")
+
+
+def test_models_are_looked_at_again_only_where_something_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf, looked = Shelf(tmp_path), []
+    models = [model(number, 400) for number in range(40)]
+    for digest, body in models:
+        put(shelf, body, digest=digest)
+    for place in {tmp_path / digest[:2] for digest, _ in models}:
+        os.utime(place, (1.0, 1.0))  # long ago
+    assert shelf.size() == (40, 16_000)
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: (looked.append(self.name), iterdir(self))[1])
+    assert shelf.size() == (40, 16_000)
+    assert looked == []
+    shelf.find(models[0][0]).unlink()
+    assert shelf.size() == (39, 15_600)
+    assert shelf.size() == (39, 15_600)
+    assert looked == [models[0][0][:2]] * 2  # the second time because it has only just changed
+
+
 def test_uploads_that_do_not_go_on_are_swept(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     put_part(shelf, 0, 2000)

@@ -1,5 +1,10 @@
-"""A short soak passes; and its audit would notice what it is there to notice."""
+"""A short soak passes, tells how far it is, and ends when told; its audit would notice what it is there to notice."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +13,7 @@ from typing import Any
 import pytest
 from soak import soak
 from soak_audit import violations
+from soak_progress import line
 
 ENCOUNTERS = 20
 
@@ -47,3 +53,44 @@ def audit(**seen: Any) -> Iterator[str]:
 @pytest.mark.chain
 def test_a_short_soak(tmp_path: Path) -> None:
     assert soak(seed=1, encounters=ENCOUNTERS, folder=tmp_path, audit=audit) == []
+
+
+@pytest.mark.chain
+def test_an_interrupted_soak_ends_its_children_and_tells_what_was_done(tmp_path: Path) -> None:
+    script, log = Path(__file__).with_name("soak.py"), tmp_path / "soak.log"
+    with log.open("wb") as output:
+        run = subprocess.Popen(
+            [sys.executable, str(script), "--encounters", "500"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONPATH": str(script.parents[2]), "TMPDIR": str(tmp_path)},
+        )
+    end_s = time.monotonic() + 60
+    while not [*tmp_path.glob("idml-soak-*/gateway-1.log")] and time.monotonic() < end_s:
+        time.sleep(0.1)
+    time.sleep(3)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130, log.read_text()
+    told = log.read_text()
+    assert "encounters ended in" in told
+    assert "gateway ended" in told
+    assert "nothing was compared" in told
+    assert not [*tmp_path.glob("idml-soak-*")]
+    assert not [place for place in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in words(place)]
+
+
+def words(place: Path) -> bytes:
+    try:
+        return place.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_progress_tells_how_far_and_how_long() -> None:
+    assert line(begun=48, ended=0, encounters=100, faults=3, elapsed_s=15, stage="") == (
+        "0:15  0 of 100 encounters ended, 48 under way, 3 faults"
+    )
+    assert line(begun=98, ended=50, encounters=100, faults=9, elapsed_s=100, stage="") == (
+        "1:40  50 of 100 encounters ended, 48 under way, 9 faults, 0.5 a second, about 1:40 left"
+    )
+    assert line(begun=9, ended=9, encounters=9, faults=1, elapsed_s=61, stage="waiting").endswith("1 faults; waiting")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from flask import Flask
 from web3 import HTTPProvider, Web3
@@ -175,6 +175,11 @@ def assemble(
     )
 
 
+_NEEDLESS: Final = ("validation", "gas_estimate", "gas_price_strategy", "ens_name_to_address")
+"""Of web3's own middleware: the first asks for the chain's id before every call, the others fill in what we never leave
+out."""
+
+
 def open_database(config: GatewayConfig) -> Database:
     """Open the database, and its folder. Raises `StoreUnavailable`."""
     try:
@@ -187,6 +192,8 @@ def open_database(config: GatewayConfig) -> Database:
 def connect(url: str, profile: ChainProfile, *, timeout_s: float = _RPC_TIMEOUT_S) -> Web3:
     """Return a client that sends nothing twice by itself."""
     web3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None))
+    for needless in _NEEDLESS:
+        web3.middleware_onion.remove(needless)
     if profile.poa:
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3

@@ -21,7 +21,7 @@ from gateway.group_commit import GroupCommit
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
 from gateway.records import Block, Mined, NewEvent, Operation, Submission
-from gateway.submission import FREED, TERMINAL, Happening, State, after
+from gateway.submission import TERMINAL, Happening, State, after
 from gateway.submissions import (
     Due,
     accounts_due,
@@ -36,6 +36,7 @@ from gateway.submissions import (
     mark_reorganised,
     mark_sending,
     read_due,
+    read_free_nonce,
     read_overtaken,
     read_submissions,
     sends_of,
@@ -224,21 +225,7 @@ class Store:
     def free_nonce(self, account: str, *, at_least: int) -> int:
         """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""
         with self._db.read() as db:
-            held = db.execute(
-                sa.select(SUBMISSIONS.c.nonce)
-                .where(
-                    SUBMISSIONS.c.sender == account,
-                    SUBMISSIONS.c.nonce >= at_least,
-                    SUBMISSIONS.c.state.not_in(FREED),
-                )
-                .order_by(SUBMISSIONS.c.nonce)
-            ).scalars()
-            free = at_least
-            for nonce in held:
-                if nonce != free:
-                    break
-                free += 1
-        return free
+            return read_free_nonce(db, account, at_least)
 
     def accounts_due(self, *, operator: str, stale_s: float) -> list[str]:
         """Return the accounts that may have something to send: what is new, or what was sent up to `stale_s`."""

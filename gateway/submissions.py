@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, RowMapping
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Mined, Submission
-from gateway.submission import FREED, TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, HOLDS_ITS_NONCE, SUBMISSIONS
+from gateway.submission import TERMINAL, Happening, State, after
+from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
 
 # What every transaction comes by is put together once: that costs more than to carry it out.
 
@@ -67,7 +67,7 @@ _LATER = ATTEMPTS.alias()
 _LEFT_SINCE: Final = sa.exists().where(
     _EARLIER.c.submission == SUBMISSIONS.c.id,
     sa.or_(_EARLIER.c.sent_at_s.is_(None), _EARLIER.c.sent_at_s <= sa.bindparam("stale_s")),
-    sa.not_(sa.exists().where(_LATER.c.submission == SUBMISSIONS.c.id, _LATER.c.number > _EARLIER.c.number)),
+    sa.not_(sa.exists().where(_LATER.c.submission == _EARLIER.c.submission, _LATER.c.number > _EARLIER.c.number)),
 )
 """Its newest attempt was sent long ago, or never."""
 _STALE: Final = sa.and_(
@@ -85,16 +85,16 @@ _ACCOUNTS_DUE: Final = sa.union(
 
 _OF_ACCOUNT: Final = SUBMISSIONS.c.sender == sa.bindparam("account")
 _NEXT_NONCE: Final = SUBMISSIONS.c.nonce + 1
-_NEXT: Final = SUBMISSIONS.alias()
+_NEXT: Final = SUBMISSIONS.alias("next_one")
 _ENDS_A_RUN: Final = (
     sa.select(_NEXT_NONCE)
     .where(
         _OF_ACCOUNT,
-        HOLDS_ITS_NONCE,
+        holds_its_nonce(),
         SUBMISSIONS.c.nonce >= sa.bindparam("used"),
         sa.not_(
             sa.exists().where(
-                _NEXT.c.sender == SUBMISSIONS.c.sender, _NEXT.c.nonce == _NEXT_NONCE, _NEXT.c.state.not_in(FREED)
+                _NEXT.c.sender == SUBMISSIONS.c.sender, _NEXT.c.nonce == _NEXT_NONCE, holds_its_nonce("next_one")
             )
         ),
     )
@@ -104,7 +104,7 @@ _ENDS_A_RUN: Final = (
 
 
 _FROM_USED_ON: Final = sa.and_(_OF_ACCOUNT, SUBMISSIONS.c.nonce >= sa.bindparam("used"))
-_FIRST: Final = sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, HOLDS_ITS_NONCE)
+_FIRST: Final = sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, holds_its_nonce())
 _TO_SEND: Final = sa.and_(
     _FROM_USED_ON,
     sa.or_(
@@ -159,7 +159,7 @@ def find_submission(db: Connection, transaction: str) -> Submission | None:
 def find_holder(db: Connection, sender: str, nonce: int) -> Submission | None:
     """Return the submission that has taken an account's nonce."""
     held = read_submissions(
-        db, sa.and_(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.nonce == nonce, SUBMISSIONS.c.state.not_in(FREED))
+        db, sa.and_(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.nonce == nonce, holds_its_nonce())
     )
     return held[0] if held else None
 
@@ -256,8 +256,7 @@ def read_due(db: Connection, account: str, used: int, *, operator: str, stale_s:
         most: how many to read.
     """
     values: dict[str, object] = {"account": account, "used": used, "operator": operator, "stale_s": stale_s}
-    first = db.execute(_FIRST, values).scalar()
-    following = int(db.execute(_ENDS_A_RUN, values).scalar_one()) if first == used else used
+    first, following = _run_of_nonces(db, values)
     values |= {"following": following, "words": waits.format(following)}
     return Due(
         following=following,
@@ -266,6 +265,18 @@ def read_due(db: Connection, account: str, used: int, *, operator: str, stale_s:
         overtaken=bool(db.execute(_IS_OVERTAKEN, values).scalar()),
         held_back=bool(db.execute(_IS_HELD_BACK, values).scalar()),
     )
+
+
+def read_free_nonce(db: Connection, account: str, at_least: int) -> int:
+    """Return the lowest nonce from `at_least` on that nothing here holds."""
+    return _run_of_nonces(db, {"account": account, "used": at_least})[1]
+
+
+def _run_of_nonces(db: Connection, values: Mapping[str, Any]) -> tuple[int | None, int]:
+    """The lowest nonce from the used one on that something here holds, and the lowest that nothing holds."""
+    first = db.execute(_FIRST, values).scalar()
+    used = int(values["used"])
+    return first, int(db.execute(_ENDS_A_RUN, values).scalar_one()) if first == used else used
 
 
 def read_overtaken(db: Connection, account: str, used: int) -> list[Submission]:

@@ -18,6 +18,8 @@ _HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in 
 
 _POSTGRESQL: Final = {"connect_timeout": "5", "options": "-c synchronous_commit=on -c lock_timeout=10s"}
 """How we connect unless the URL says otherwise."""
+_CACHE: Final = "cache_size=-256"
+"""Kibibytes a connection of SQLite: the system has the file in memory anyway, and there are a dozen connections."""
 _MAKING_TABLES: Final = 0x69444D4C
 """Number of the lock under which tables are made: two gateways may start at once on an empty database."""
 _NO_RIGHT: Final = "42501"
@@ -53,9 +55,6 @@ SUBMISSIONS = sa.Table(
     ),
     sa.Index("what_stands_where", "state", "sender", "nonce"),
 )
-
-HOLDS_ITS_NONCE: Final[sa.ColumnElement[bool]] = sa.literal_column(f"submissions.{_HOLDS_ITS_NONCE}", sa.Boolean)
-"""In the index's own words: only so do both databases find it."""
 
 ATTEMPTS = sa.Table(
     "attempts",
@@ -99,7 +98,7 @@ EVENTS = sa.Table(
     sa.Column("place", sa.Integer, nullable=False, server_default="0"),
     sa.Column("function", sa.String(64), nullable=False),
     sa.Column("gas", sa.BigInteger, nullable=False),
-    sa.Column("name", sa.String(32), nullable=False),
+    sa.Column("name", sa.String(32), nullable=False, index=True),
     sa.Column("encounter", sa.String(66), index=True),
     sa.Column("account", sa.String(42), index=True),
     sa.Column("args", sa.Text, nullable=False),
@@ -213,7 +212,7 @@ class Database:
 
 def _bring_up_to_date(db: Connection) -> None:
     """Change what an earlier version made: nothing handed over is lost, and what the chain tells is read anew."""
-    for index in (*OPERATIONS.indexes, *SUBMISSIONS.indexes):
+    for index in (*OPERATIONS.indexes, *SUBMISSIONS.indexes, *EVENTS.indexes):
         index.create(db, checkfirst=True)
     db.execute(sa.text("DROP INDEX IF EXISTS ix_submissions_state"))
     if "raw" not in _columns(db, "submissions"):
@@ -238,6 +237,11 @@ def _bring_up_to_date(db: Connection) -> None:
 
 def _columns(db: Connection, table: str) -> set[str]:
     return {column["name"] for column in sa.inspect(db).get_columns(table)}
+
+
+def holds_its_nonce(name: str = SUBMISSIONS.name) -> sa.TextClause:
+    """The condition of `one_holder_of_a_nonce`, in its own words, on submissions under a name: only so is it found."""
+    return sa.text(f"{name}.{_HOLDS_ITS_NONCE}")
 
 
 @contextmanager
@@ -266,7 +270,7 @@ def _connected(url: str) -> Engine:
         @sa.event.listens_for(engine, "connect")
         def _pragmas(connection: Any, _record: object) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL"):
+            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", _CACHE):
                 connection.execute(f"PRAGMA {pragma}")
 
         @sa.event.listens_for(engine, "begin")

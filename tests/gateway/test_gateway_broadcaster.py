@@ -1,10 +1,11 @@
 """What is sent, when, how often; and what happens when the answer does not come."""
 
+import pytest
 from eth_account import Account
-from gateway_rig import ALICE, BOB, RESEND_AFTER_S, Rig, on_both_databases, untried
+from gateway_rig import ALICE, BOB, FEE_CAP_WEI, RESEND_AFTER_S, STAKE, Rig, on_both_databases, untried
 
 from contracts import calls
-from gateway.broadcaster import TAKEN_NOTE
+from gateway.broadcaster import TAKEN_NOTE, WAITS_NOTE
 from gateway.submission import State
 
 STAKE_ONE = calls.encode_stake(1)
@@ -41,6 +42,33 @@ def test_what_the_node_forgot_is_sent_again_after_a_while(rig: Rig) -> None:
     rig.worker.confirm()
     found = rig.store.submission(key)
     assert (found.state, found.sends, found.note, rig.nonce(ALICE)) == (State.FINAL, 2, None, 1)
+
+
+@on_both_databases
+def test_one_with_a_higher_offer_keeps_no_other_from_being_sent_again(rig: Rig) -> None:
+    other = rig.accepted(rig.buy(BOB))
+    snapshot = rig.chain.request("evm_snapshot")
+    key = rig.accepted(rig.buy(ALICE))
+    assert rig.worker.broadcast() == 2
+    dearer = {"maxFeePerGas": 2 * FEE_CAP_WEI, "maxPriorityFeePerGas": 2}
+    rig.accepted(rig.sign(ALICE, calls.encode_buy(0), to=rig.deployment.token, nonce=0, value=STAKE // 1000, **dearer))
+    assert rig.worker.broadcast() == 1
+    assert rig.chain.request("evm_revert", [snapshot])
+    rig.now_s += RESEND_AFTER_S
+    assert rig.worker.broadcast() == 2
+    assert [rig.store.submission(one).sends for one in (key, other)] == [3, 2]
+
+
+@on_both_databases
+def test_thousands_that_wait_are_sent_a_window_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.broadcaster._AT_ONCE", 3)
+    keys = [rig.accepted(rig.buy(ALICE, nonce=nonce)) for nonce in (*range(8), 9, 10)]
+    assert [rig.worker.broadcast() for _ in range(4)] == [3, 3, 2, 0]
+    notes = {rig.store.submission(key).note for key in keys[8:]}
+    assert notes == {WAITS_NOTE.format(8)}
+    last = rig.accepted(rig.buy(ALICE, nonce=8))
+    assert rig.worker.broadcast() == 3
+    assert [rig.state(key) for key in (last, *keys[8:])] == [State.BROADCAST] * 3
 
 
 def test_what_the_node_has_is_not_sent_again(rig: Rig) -> None:

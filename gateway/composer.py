@@ -85,9 +85,9 @@ class Composer:
             return 0
         tried = self._tried([*_candidates(waiting, cases), *kept.values()])
         chosen = [item for item, refusal in tried if refusal is None]
-        fees = self._node.fees(extra_tip_wei=self._extra_tip_wei)
-        lacking = self._lacking(batch_gas(item.call for item in chosen), fees) if chosen else None
         notes = {number: str(refusal) for item, refusal in tried if refusal for number in item.operations}
+        fees = self._node.fees(extra_tip_wei=self._extra_tip_wei) if chosen else None
+        lacking = None if fees is None else self._lacking(batch_gas(item.call for item in chosen), fees)
         if lacking is not None:
             _log.warning("%s", lacking)
             notes |= {number: lacking for item in chosen for number in item.operations}
@@ -98,7 +98,7 @@ class Composer:
         self._store.remark(
             {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
         )
-        begun = bool(chosen) and self._begin(chosen, fees, now_s=now_s)
+        begun = fees is not None and bool(chosen) and self._begin(chosen, fees, now_s=now_s)
         if begun:
             self._metrics.batch_calls.observe(len(chosen))
         refusals = dict(tried)

@@ -65,7 +65,7 @@ def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: 
     head = store.head()
     if head is not None:
         if height < head.number:
-            _check_genesis(node, genesis)
+            node.check_chain(ours.domain.chain_id, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
         head = _still_canonical(store, node, head, metrics)
     consumed = 0
@@ -116,16 +116,6 @@ def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) ->
             place = node.place_of(attempt.hash)
             telling |= {place.block} if place is not None and first <= place.block <= last else set()
     return sorted(telling)
-
-
-def _check_genesis(node: Node, genesis: str) -> None:
-    """Raise `ChainMismatch` if the node's chain begins with another block."""
-    served = node.block_hash(0)
-    if served != genesis:
-        raise ChainMismatch(
-            f"the node's chain begins with block {served} now, the contracts' with {genesis}: it was started anew. "
-            "Connect to the right node, or deploy anew and begin with an empty database"
-        )
 
 
 def _still_canonical(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:

@@ -16,7 +16,7 @@ from gateway.accounts import Accounts
 from gateway.broadcaster import Broadcaster
 from gateway.cases import Cases
 from gateway.composer import Composer
-from gateway.confirmer import Ours, confirm
+from gateway.confirmer import Ours, Places, confirm
 from gateway.errors import LeaseLost, NodeUnavailable, StoreUnavailable
 from gateway.lease import Lease
 from gateway.metrics import Metrics
@@ -95,6 +95,7 @@ class Worker:
             extra_tip_wei=extra_tip_wei,
         )
         self._metrics = metrics
+        self._places = Places()
         self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
         self._reaper = Reaper(fenced, keep_s=keep_s, expire=expire)
         self._now_s = now_s
@@ -117,6 +118,7 @@ class Worker:
             ours=self._ours,
             first_block=self._deployment.block,
             genesis=self._deployment.genesis_hash,
+            places=self._places,
             metrics=self._metrics,
         )
 

@@ -10,6 +10,7 @@ write, before anything leaves.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 MAX_CALLS: Final = 100
 """Calls in a batch, where that many fit: fifty encounters settled and the next fifty opened. More save little gas."""
 
+_TRYING_S: Final = 5.0
+"""For as long calls are tried on a slow node; then what will do goes. Much less than a lease lasts."""
 _PART_OF_A_BLOCK: Final = 2
 """A batch asks for no more than half of a block: a larger one would have to wait for an emptier block."""
 _ENVELOPE_BYTES: Final = 512
@@ -107,7 +110,8 @@ class Composer:
         return len(chosen) if begun else 0
 
     def _tried(self, candidates: Sequence[Item]) -> list[tuple[Item, ContractRevert | None]]:
-        """Try calls on the newest block until a batch is full; return with what each was refused."""
+        """Try calls on the newest block until a batch is full, or overdue; return with what each was refused."""
+        overdue_s = time.monotonic() + _TRYING_S
         gas = min(self._node.profile.most_gas, self._node.block_gas_limit() // _PART_OF_A_BLOCK) - BATCH_GAS
         room = MAX_BATCH_BYTES - _ENVELOPE_BYTES
         places = MAX_CALLS
@@ -115,6 +119,8 @@ class Composer:
         tried: list[tuple[Item, ContractRevert | None]] = []
         for item in candidates:
             data = encode(item.call)
+            if places < MAX_CALLS and time.monotonic() > overdue_s:
+                break
             if places == 0 or share(item.call) > gas or _bytes_in_batch(data) > room:
                 break
             refused = self._node.refusal(self._deployment.escrow, data, sender=self._operator.address)

@@ -525,6 +525,16 @@ def test_a_batch_is_no_longer_than_nodes_take(field: Rig, monkeypatch: pytest.Mo
     assert len(batch.newest.raw) <= 4_000
 
 
+def test_on_a_slow_node_what_was_tried_so_far_goes(field: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composer, "_TRYING_S", -1.0)
+    refused = opening(signed_terms(field, reward=2 * STAKE), domain(field), ALICE, BOB)
+    for one in (refused, *unbondings(field, 2)):
+        taken(field, one)
+    assert field.worker.compose() == 1
+    field.step()
+    assert field.worker.compose() == 1
+
+
 def test_an_opening_goes_right_behind_the_settlement_that_vacates_its_lane(anywhere: Rig) -> None:
     rig = anywhere
     agreed = reported(rig)

@@ -33,6 +33,7 @@ class ChainProfile:
         tip_floor_gwei: smallest priority fee with which nodes take a transaction.
         usual_tip_gwei: priority fee that in practice gets it into a block soon.
         fee_cap_gwei: most that a gateway's own transaction may offer per gas, tip included.
+        most_gas: of one transaction; nodes take none with more (EIP-7825: 2^24, where a chain sets nothing else).
         finality_alarm_s: how far, in chain time, finality usually never lies behind the newest block; 0 = no alarm.
         finality: when a transaction counts as final.
         finality_depth_blocks: only for `Finality.DEPTH`.
@@ -47,6 +48,7 @@ class ChainProfile:
     tip_floor_gwei: int
     usual_tip_gwei: int = 1
     fee_cap_gwei: int = 1000
+    most_gas: int = 2**24
     finality_alarm_s: float = 0.0
     finality: Finality
     block_time_s: float
@@ -77,6 +79,7 @@ PROFILES: Final[dict[str, ChainProfile]] = {
         poa=True,
         tip_floor_gwei=25,
         usual_tip_gwei=30,  # what nodes suggest is less than the floor
+        most_gas=2**25,  # Bor 2.5
         finality_alarm_s=120.0,  # usually 2 to 5; it has stalled for a quarter of an hour
         finality=Finality.FINALIZED_TAG,
         block_time_s=2.0,

@@ -2,19 +2,25 @@
 
 One batch at a time is on its way: what comes meanwhile goes into the next, so that batches grow with the load. Every
 call is tried against the newest block before it goes in; one that the chain would refuse now waits, until it can do
-nothing any more. What the keeper ends goes along. The signed batch and what it carries are one write, before anything
-leaves.
+nothing any more. Only an opening that waits for its lane alone goes in all the same, behind the call that vacates it:
+in one transaction the two cost less. What the keeper ends goes along. The signed batch and what it carries are one
+write, before anything leaves.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from contracts.calls import Batch, encode
+from contracts.bounds import BATCH_GAS, batch_gas, share
+from contracts.calls import Batch, Call, Expire, ReportSigned, Settle, encode, terms_of
 from contracts.deploy import Deployment
 from contracts.errors import ContractRevert, decode_revert
 from contracts.identity import Fees, Identity
+from contracts.reverts import LaneBusy
+from contracts.terms import LANES
 from gateway.case import Case, Item, items
 from gateway.cases import Cases
 from gateway.keeper import Keeper
@@ -25,15 +31,21 @@ from gateway.operation import over_after
 from gateway.policy import CheckedTransaction
 from gateway.records import Operation
 from gateway.store import Store
+from gateway.transaction import MAX_BATCH_BYTES
 
 _log = logging.getLogger(__name__)
 
-MAX_CALLS = 50
-"""Calls in a batch, where that many fit a block: more save little gas."""
+MAX_CALLS: Final = 100
+"""Calls in a batch, where that many fit: fifty encounters settled and the next fifty opened. More save little gas."""
 
-_GAS_OF_A_BATCH = 100_000
-_GAS_OF_A_CALL = 400_000
-"""Above what any call of the signed door takes; what is not used is not paid for."""
+_TRYING_S: Final = 5.0
+"""For as long calls are tried on a slow node; then what will do goes. Much less than a lease lasts."""
+_PART_OF_A_BLOCK: Final = 2
+"""A batch asks for no more than half of a block: a larger one would have to wait for an emptier block."""
+_ENVELOPE_BYTES: Final = 512
+"""Of a transaction, around the calls of its batch; it has less."""
+_VACATING: Final = (Settle, ReportSigned, Expire)
+"""Calls that end an encounter's stay in its lane."""
 
 
 class Composer:
@@ -76,9 +88,9 @@ class Composer:
             return 0
         tried = self._tried([*_candidates(waiting, cases), *kept.values()])
         chosen = [item for item, refusal in tried if refusal is None]
-        fees = self._node.fees(extra_tip_wei=self._extra_tip_wei)
-        lacking = self._lacking(len(chosen), fees) if chosen else None
         notes = {number: str(refusal) for item, refusal in tried if refusal for number in item.operations}
+        fees = self._node.fees(extra_tip_wei=self._extra_tip_wei) if chosen else None
+        lacking = None if fees is None else self._lacking(batch_gas(item.call for item in chosen), fees)
         if lacking is not None:
             _log.warning("%s", lacking)
             notes |= {number: lacking for item in chosen for number in item.operations}
@@ -89,7 +101,7 @@ class Composer:
         self._store.remark(
             {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
         )
-        begun = bool(chosen) and self._begin(chosen, fees, now_s=now_s)
+        begun = fees is not None and bool(chosen) and self._begin(chosen, fees, now_s=now_s)
         if begun:
             self._metrics.batch_calls.observe(len(chosen))
         refusals = dict(tried)
@@ -98,21 +110,36 @@ class Composer:
         return len(chosen) if begun else 0
 
     def _tried(self, candidates: Sequence[Item]) -> list[tuple[Item, ContractRevert | None]]:
-        """Try calls on the newest block until a batch is full; return with what each was refused."""
-        most = min(MAX_CALLS, (self._node.block_gas_limit() - _GAS_OF_A_BATCH) // _GAS_OF_A_CALL)
+        """Try calls on the newest block until a batch is full, or overdue; return with what each was refused."""
+        overdue_s = time.monotonic() + _TRYING_S
+        gas = min(self._node.profile.most_gas, self._node.block_gas_limit() // _PART_OF_A_BLOCK) - BATCH_GAS
+        room = MAX_BATCH_BYTES - _ENVELOPE_BYTES
+        places = MAX_CALLS
+        vacated: set[tuple[str, int]] = set()
         tried: list[tuple[Item, ContractRevert | None]] = []
         for item in candidates:
-            if most <= 0:
-                break
             data = encode(item.call)
-            refusal = self._node.refusal(self._deployment.escrow, data, sender=self._operator.address)
-            tried.append((item, None if refusal is None else decode_revert(refusal)))
-            most -= refusal is None
+            if places < MAX_CALLS and time.monotonic() > overdue_s:
+                break
+            if places == 0 or share(item.call) > gas or _bytes_in_batch(data) > room:
+                break
+            refused = self._node.refusal(self._deployment.escrow, data, sender=self._operator.address)
+            refusal = None if refused is None else decode_revert(refused)
+            lane = _lane(item.call)
+            if isinstance(refusal, LaneBusy) and lane in vacated:
+                vacated.remove(lane)
+                refusal = None
+            tried.append((item, refusal))
+            if refusal is not None:
+                continue
+            if lane is not None and isinstance(item.call, _VACATING):
+                vacated.add(lane)
+            places, gas, room = places - 1, gas - share(item.call), room - _bytes_in_batch(data)
         return tried
 
-    def _lacking(self, size: int, fees: Fees) -> str | None:
-        """Say what the operator lacks to send a batch of so many calls, None if it can."""
-        needed_wei = _gas(size) * fees.max_fee_wei
+    def _lacking(self, gas: int, fees: Fees) -> str | None:
+        """Say what the operator lacks to send a batch of so much gas, None if it can."""
+        needed_wei = gas * fees.max_fee_wei
         held_wei = self._node.balance_wei(self._operator.address)
         if held_wei >= needed_wei:
             return None
@@ -150,7 +177,7 @@ class Composer:
             nonce=nonce,
             target=self._deployment.escrow,
             data=encode(call),
-            gas=_gas(len(chosen)),
+            gas=batch_gas(item.call for item in chosen),
             fees=fees,
         )
         checked = CheckedTransaction(
@@ -171,5 +198,12 @@ def _candidates(waiting: list[Operation], cases: list[Case]) -> Iterator[Item]:
         yield from items(case)
 
 
-def _gas(size: int) -> int:
-    return _GAS_OF_A_BATCH + _GAS_OF_A_CALL * size
+def _lane(call: Call) -> tuple[str, int] | None:
+    """The lane that a call takes or vacates: whose, and which."""
+    terms = terms_of(call)
+    return None if terms is None or terms.nonce == 0 else (terms.learner, terms.nonce % LANES)
+
+
+def _bytes_in_batch(data: bytes) -> int:
+    """What a call takes up in a batch: where it is, how long, and itself, in whole words."""
+    return 64 + -(-len(data) // 32) * 32

@@ -52,7 +52,33 @@ class Ours:
         return {self.domain.escrow, self.token}
 
 
-def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: str, metrics: Metrics) -> int:
+class Places:
+    """Which final blocks hold our attempts, remembered while many blocks are caught up with, over many steps.
+
+    What lies in final blocks does not change: each attempt is looked for once up to the block that was final then.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was looked for yet."""
+        self._final = -1
+        self._blocks: dict[str, int | None] = {}
+
+    def within(self, store: Store, node: Node, first: int, last: int, *, final: int) -> set[int]:
+        """Return the blocks from `first` to `last`, none above `final`, that hold an attempt of an open submission."""
+        if last > self._final:
+            self._final, self._blocks = final, {}
+        attempts = [attempt.hash for one in store.unsettled() for attempt in one.attempts]
+        for key in attempts:
+            if key not in self._blocks:
+                place = node.place_of(key)
+                self._blocks[key] = None if place is None else place.block
+        blocks = (self._blocks[key] for key in attempts)
+        return {block for block in blocks if block is not None and first <= block <= last}
+
+
+def confirm(
+    store: Store, node: Node, *, ours: Ours, first_block: int, genesis: str, places: Places, metrics: Metrics
+) -> int:
     """Consume the blocks the node has and the store has not; return how many.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
@@ -65,7 +91,7 @@ def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: 
     head = store.head()
     if head is not None:
         if height < head.number:
-            _check_genesis(node, genesis)
+            node.check_chain(ours.domain.chain_id, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
         head = _still_canonical(store, node, head, metrics)
     consumed = 0
@@ -73,10 +99,11 @@ def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: 
     while following <= height and consumed < _MAX_BLOCKS_A_STEP:
         if final - following >= _FAR_BEHIND:
             last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)
-            numbers = _telling(store, node, following, last, ours.contracts)
+            numbers = _telling(node, following, last, ours.contracts)
+            numbers |= places.within(store, node, following, last, final=final)  # one that was reverted has no logs
         else:
-            last, numbers = following, [following]
-        for number in numbers:
+            last, numbers = following, {following}
+        for number in sorted(numbers):
             block = node.block(number)
             if head is not None and number == head.number + 1 and _hex(block["parentHash"]) != head.hash:
                 head = _rewound(store, node, head, metrics)
@@ -92,8 +119,8 @@ def confirm(store: Store, node: Node, *, ours: Ours, first_block: int, genesis: 
     return consumed
 
 
-def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) -> list[int]:
-    """The numbers, up to `last`, of final blocks that have something to tell, and `last` itself, to go on from.
+def _telling(node: Node, first: int, last: int, ours: set[str]) -> set[int]:
+    """The numbers, up to `last`, of final blocks in which our contracts spoke, and `last` itself, to go on from.
 
     For when many blocks have to be caught up with: most are about others. A node may want to be asked for fewer blocks
     at once.
@@ -111,21 +138,7 @@ def _telling(store: Store, node: Node, first: int, last: int, ours: set[str]) ->
             continue
         telling |= {log["blockNumber"] for log in found}
         begin += span
-    for one in store.unsettled():  # a transaction that was reverted has no logs
-        for attempt in one.attempts:
-            place = node.place_of(attempt.hash)
-            telling |= {place.block} if place is not None and first <= place.block <= last else set()
-    return sorted(telling)
-
-
-def _check_genesis(node: Node, genesis: str) -> None:
-    """Raise `ChainMismatch` if the node's chain begins with another block."""
-    served = node.block_hash(0)
-    if served != genesis:
-        raise ChainMismatch(
-            f"the node's chain begins with block {served} now, the contracts' with {genesis}: it was started anew. "
-            "Connect to the right node, or deploy anew and begin with an empty database"
-        )
+    return telling
 
 
 def _still_canonical(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:

@@ -38,7 +38,10 @@ class Keeper:
         return self._store.to_look_at(at_s=chain_time_s, limit=_AT_ONCE)
 
     def items(self, due: Sequence[str], *, owners: Mapping[int, str], chain_time_s: int) -> Iterator[tuple[str, Item]]:
-        """Yield those of the encounters that can be ended, with the call that does; puts off those that cannot yet."""
+        """Yield those of the encounters that can be ended, with the call that does.
+
+        It puts off those that cannot yet, and those for which that very call waits here.
+        """
         later: dict[str, int] = {}
         for encounter in due:
             held = self._store.waiting_operations(encounter)
@@ -48,7 +51,9 @@ class Keeper:
                 later[encounter] = chain_time_s + _AGAIN_AFTER_S
             elif due_at_s(case) > chain_time_s:
                 later[encounter] = due_at_s(case)
-            elif not any(isinstance(one.call, type(call)) for one in held):
+            elif any(one.call == call for one in held):
+                later[encounter] = chain_time_s + _AGAIN_AFTER_S
+            else:
                 yield encounter, Item(call=call, operations=())
         self._store.look_again(later)
 

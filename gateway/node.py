@@ -19,7 +19,7 @@ from web3.types import BlockData, FilterParams, LogReceipt, RPCEndpoint, TxData,
 from contracts.chain import ChainProfile, Finality
 from contracts.identity import Fees
 from gateway.answers import Outcome, meaning
-from gateway.errors import NodeUnavailable
+from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.fees import FeeRules, market
 
 GWEI: Final = 10**9
@@ -65,6 +65,16 @@ class Node:
         """Return the id the node reports."""
         with _faults():
             return int(self._web3.eth.chain_id)
+
+    def check_chain(self, chain_id: int, genesis: str) -> None:
+        """Make sure that the node serves the chain of this id and genesis hash. Raises `ChainMismatch`."""
+        served, begins = self.chain_id(), self.block_hash(0)
+        if (served, begins) != (chain_id, genesis):
+            raise ChainMismatch(
+                f"the node serves chain {served}, which begins with block {begins}; the contracts are on chain "
+                f"{chain_id}, which begins with {genesis}: check RPC URL and deployment. If the chain was started "
+                "anew, deploy anew and begin with an empty database"
+            )
 
     def height(self) -> int:
         """Return the number of the newest block."""

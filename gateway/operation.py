@@ -31,7 +31,8 @@ from gateway.errors import Code, Refusal
 MAX_OPERATION_BYTES = 2048
 """No operation of a device is longer."""
 
-_TAKEN = (Open, Act, Permit, ReportSigned, VoteSigned, Finalise, Expire)
+TAKEN = (Open, Act, Permit, ReportSigned, VoteSigned, Finalise, Expire)
+"""Kinds of calls that are relayed as operations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ def check_operation(data: bytes, domain: Domain) -> CheckedOperation:
         raise Refusal(400, Code.UNKNOWN_OPERATION, words) from error
     except (MalformedCalldata, MalformedTerms) as error:
         raise _malformed(str(error)) from error
-    if not isinstance(call, _TAKEN):
+    if not isinstance(call, TAKEN):
         words = f"{function_name(call)} carries no signature that others could send: sign a transaction"
         raise Refusal(422, Code.UNKNOWN_CALL, words)
     encounter = encounter_of(call, domain)

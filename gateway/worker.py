@@ -16,8 +16,8 @@ from gateway.accounts import Accounts
 from gateway.broadcaster import Broadcaster
 from gateway.cases import Cases
 from gateway.composer import Composer
-from gateway.confirmer import Ours, confirm
-from gateway.errors import ChainMismatch, LeaseLost, NodeUnavailable, StoreUnavailable
+from gateway.confirmer import Ours, Places, confirm
+from gateway.errors import LeaseLost, NodeUnavailable, StoreUnavailable
 from gateway.lease import Lease
 from gateway.metrics import Metrics
 from gateway.node import Node
@@ -63,12 +63,7 @@ class Worker:
             extra_tip_wei: what the operator pays per gas above what the node asks.
             lease: default: one in this process's name.
         """
-        served, genesis = node.chain_id(), node.block_hash(0)
-        if (served, genesis) != (deployment.chain_id, deployment.genesis_hash):
-            raise ChainMismatch(
-                f"the node serves chain {served} with genesis {genesis}, the contracts are deployed on chain "
-                f"{deployment.chain_id} with genesis {deployment.genesis_hash}: check RPC URL and deployment"
-            )
+        node.check_chain(deployment.chain_id, deployment.genesis_hash)
         metrics = metrics or Metrics()
         self._lease = lease or Lease(database)
         fenced = database.fenced(self._lease.check)
@@ -98,6 +93,7 @@ class Worker:
             extra_tip_wei=extra_tip_wei,
         )
         self._metrics = metrics
+        self._places = Places()
         self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
         self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
@@ -120,6 +116,7 @@ class Worker:
             ours=self._ours,
             first_block=self._deployment.block,
             genesis=self._deployment.genesis_hash,
+            places=self._places,
             metrics=self._metrics,
         )
 

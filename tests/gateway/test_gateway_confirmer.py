@@ -1,13 +1,15 @@
 """Following the chain: inclusion, finality, reverts, reorganisations, and chains that are not the right one."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, on_both_databases, reverting, untried
 
 from contracts import calls
+from gateway import confirmer
 from gateway.errors import ChainMismatch, NodeUnavailable
-from gateway.node import Node
+from gateway.node import Node, Place
 from gateway.submission import State
 from gateway.worker import Worker
 
@@ -219,3 +221,57 @@ def test_silence_is_an_unavailable_node(rig: Rig) -> None:
         with pytest.raises(NodeUnavailable) as caught:
             act()
         assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Which transactions were looked for while many blocks are caught up with, a hundred a step."""
+    monkeypatch.setattr(confirmer, "_MAX_BLOCKS_A_STEP", 100)
+    place_of = Node.place_of
+    found: Counter[str] = Counter()
+
+    def counted(node: Node, digest: str) -> Place | None:
+        found[digest] += 1
+        return place_of(node, digest)
+
+    monkeypatch.setattr(Node, "place_of", counted)
+    return found
+
+
+def caught_up(rig: Rig) -> int:
+    return sum(1 for _ in iter(rig.worker.confirm, 0))
+
+
+def test_each_attempt_is_looked_for_once_while_many_blocks_are_caught_up_with(deep: Rig, asked: Counter[str]) -> None:
+    caught_up(deep)
+    with untried(deep):
+        keys = [deep.accepted(reverting(deep)), deep.accepted(deep.buy(ALICE, nonce=5))]
+    deep.worker.broadcast()
+    for _ in range(400):
+        deep.mine()
+    assert caught_up(deep) >= 4
+    assert asked == dict.fromkeys(keys, 1)
+    assert [deep.state(key) for key in keys] == [State.REVERTED, State.ACCEPTED]
+    for _ in range(100):
+        deep.mine()
+    caught_up(deep)
+    assert asked == {keys[0]: 1, keys[1]: 2}  # what has become final since may hold it
+
+
+def test_what_a_reorganisation_moves_while_blocks_are_caught_up_with_is_found(deep: Rig, asked: Counter[str]) -> None:
+    caught_up(deep)
+    for _ in range(200):
+        deep.mine()
+    snapshot = deep.chain.request("evm_snapshot")
+    with untried(deep):
+        key = deep.accepted(reverting(deep))
+    deep.worker.broadcast()
+    deep.mine()
+    assert deep.worker.confirm() == 100
+    assert asked[key] == 1
+    reorganise(deep, snapshot, 1)
+    deep.chain.web3.eth.send_raw_transaction(deep.store.submission(key).newest.raw)
+    for _ in range(100):
+        deep.mine()
+    caught_up(deep)
+    assert deep.state(key) is State.REVERTED

@@ -10,6 +10,7 @@ from gateway_rig import ALICE, BOB, OPERATOR, PERSONS, RESEND_AFTER_S, STAKE, TO
 from signed_calls import act, ballot, half, opening, permit
 
 from contracts import calls, signing
+from contracts.bounds import MOST, batch_gas
 from contracts.chain import PROFILES
 from contracts.deploy import reader
 from contracts.identity import Fees
@@ -17,10 +18,12 @@ from contracts.localchain import open_chain
 from contracts.settlement import DEFAULT_PARAMETERS, settle
 from contracts.states import ActionKind
 from contracts.terms import Domain, Terms
+from gateway import composer
 from gateway.composer import MAX_CALLS
+from gateway.operation import TAKEN
 from gateway.store import Store
 from gateway.submission import State
-from gateway.transaction import MAX_RAW_BYTES
+from gateway.transaction import MAX_BATCH_BYTES, MAX_RAW_BYTES, read
 
 VALIDATORS = PERSONS[2:]
 RULES = DEFAULT_PARAMETERS
@@ -389,10 +392,14 @@ def test_what_is_out_of_place_is_refused_by_name(field: Rig) -> None:
     assert refused(field, half(open_one, here, BOB, b"\7" * 32)) == (409, "wrong_state")
 
 
-def test_an_opening_that_the_chain_refuses_waits_until_its_time_is_over(field: Rig) -> None:
+def test_an_opening_that_the_chain_refuses_waits_until_its_time_is_over(
+    field: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agreed = signed_terms(field, reward=2 * STAKE)
     key = taken(field, opening(agreed, domain(field), ALICE, BOB))
-    field.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(field.node, "fees", None)  # nobody asks what a batch of nothing costs
+        field.step()
     shown = operation(field, key)
     assert (shown["state"], shown["transaction"]) == ("waiting", None)
     assert "InsufficientFree" in shown["note"]
@@ -475,8 +482,7 @@ def test_nothing_is_composed_while_a_batch_is_on_its_way(field: Rig) -> None:
 
 
 def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
-    many = [act(VALIDATORS[0], domain(field), ActionKind.UNBOND, amount=1, nonce=100 + n) for n in range(MAX_CALLS + 3)]
-    keys = [taken(field, one) for one in many]
+    keys = [taken(field, one) for one in unbondings(field, MAX_CALLS + 3)]
     assert field.worker.compose() == MAX_CALLS
     field.step()
     assert field.worker.compose() == 3
@@ -484,6 +490,73 @@ def test_what_is_too_much_for_one_batch_goes_into_the_next(field: Rig) -> None:
     assert {operation(field, key)["state"] for key in keys} == {"final"}
     rows = [one for one in field.get("/v1/events")["events"] if one["name"] == "Unbonding"]
     assert [one["place"] for one in rows] == [*range(MAX_CALLS), *range(3)]
+
+
+def unbondings(field: Rig, number: int) -> list[calls.Call]:
+    return [act(VALIDATORS[0], domain(field), ActionKind.UNBOND, amount=1, nonce=100 + n) for n in range(number)]
+
+
+@pytest.mark.parametrize("changes", [{"most_gas": 1_000_000}, {"block_gas": 2_000_000}])
+def test_a_batch_asks_for_no_more_gas_than_a_transaction_may_and_half_of_a_block_has(
+    field: Rig, changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "most_gas" in changes:
+        field.node.profile = replace(field.node.profile, most_gas=changes["most_gas"])
+    else:
+        monkeypatch.setattr(field.node, "block_gas_limit", lambda: changes["block_gas"])
+    some = unbondings(field, 12)
+    for one in some:
+        taken(field, one)
+    composed = field.worker.compose()
+    (batch,) = field.store.unsettled()
+    gas = read(batch.newest.raw, most_bytes=MAX_BATCH_BYTES).gas
+    assert gas == batch_gas(some[:composed]) <= 1_000_000 < batch_gas(some[: composed + 1])
+    field.step()
+    assert field.worker.compose() == 12 - composed
+
+
+def test_a_batch_is_no_longer_than_nodes_take(field: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composer, "MAX_BATCH_BYTES", 4_000)
+    for one in unbondings(field, 20):
+        taken(field, one)
+    composed = field.worker.compose()
+    (batch,) = field.store.unsettled()
+    assert 0 < composed < 20
+    assert len(batch.newest.raw) <= 4_000
+
+
+def test_on_a_slow_node_what_was_tried_so_far_goes(field: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composer, "_TRYING_S", -1.0)
+    refused = opening(signed_terms(field, reward=2 * STAKE), domain(field), ALICE, BOB)
+    for one in (refused, *unbondings(field, 2)):
+        taken(field, one)
+    assert field.worker.compose() == 1
+    field.step()
+    assert field.worker.compose() == 1
+
+
+def test_an_opening_goes_right_behind_the_settlement_that_vacates_its_lane(anywhere: Rig) -> None:
+    rig = anywhere
+    agreed = reported(rig)
+    following, third = (signed_terms(rig, NONCE + step) for step in (8, 16))
+    keys = [taken(rig, opening(one, domain(rig), ALICE, BOB)) for one in (following, third)]
+    rig.step()
+    assert "LaneBusy" in operation(rig, keys[0])["note"]
+    for who in by_position(rig)[:3]:
+        vote(rig, agreed, who, valid=True)
+    assert rig.worker.compose() == 2
+    rig.step()
+    assert [view(rig, one)["state"] for one in (agreed, following, third)] == ["settled", "open", "none"]
+    assert operation(rig, keys[1])["state"] == "waiting"  # one settlement vacates a lane for one
+
+
+def test_every_kind_of_operation_has_a_bound_that_its_calldata_does_not_reach(field: Rig) -> None:
+    assert set(TAKEN) <= set(MOST)
+    taken(field, opening(signed_terms(field), domain(field), ALICE, BOB))
+    field.worker.compose()
+    (batch,) = field.store.unsettled()
+    signed = read(batch.newest.raw, most_bytes=MAX_BATCH_BYTES)
+    assert signed.least_gas < signed.gas
 
 
 def test_a_batch_of_many_openings_is_sent_again_for_more(field: Rig) -> None:

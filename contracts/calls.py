@@ -12,9 +12,9 @@ from eth_abi.abi import decode as abi_decode
 from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError, EncodingError
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 
 from contracts import panel
+from contracts.addresses import checksum_address
 from contracts.errors import MalformedCalldata, MalformedTerms, UnknownCall
 from contracts.settlement import ParameterSet
 from contracts.states import ActionKind, VoteReason
@@ -564,7 +564,7 @@ def _from_abi(kind: Any, value: Any) -> Any:
     if kind in (VoteReason, ActionKind):
         return kind(value)
     if kind is str:
-        return to_checksum_address(value)
+        return checksum_address(value)
     if kind == tuple[int, ...]:
         return panel.unpack(value)
     return value

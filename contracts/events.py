@@ -12,9 +12,9 @@ from typing import Any, Final
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 
 from contracts import panel
+from contracts.addresses import checksum_address
 from contracts.errors import MalformedLog
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState, VoteReason
@@ -293,7 +293,7 @@ def decode(topics: Sequence[bytes], data: bytes) -> Event | None:
 def _value(one: "Field[Any]", value: Any) -> Any:
     """A decoded ABI value as the type its field declares."""
     if one.metadata["type"] == "address":
-        return to_checksum_address(value)
+        return checksum_address(value)
     if one.type is VoteReason:
         return VoteReason(value)
     if one.type is EncounterState:

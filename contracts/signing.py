@@ -11,9 +11,9 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
-from eth_utils.address import to_checksum_address
 from eth_utils.exceptions import ValidationError
 
+from contracts.addresses import checksum_address
 from contracts.calls import Action
 from contracts.states import VoteReason
 from contracts.terms import Domain, typed_hash
@@ -100,7 +100,7 @@ def signer(digest: bytes, signature: bytes) -> str | None:
         key = Signature(vrs=(vs >> 255, r, s)).recover_public_key_from_msg_hash(digest)
     except (BadSignature, ValidationError):
         return None
-    return to_checksum_address(key.to_address())
+    return checksum_address(key.to_canonical_address())
 
 
 def evidence(report: bytes, ballots: list[tuple[bool, VoteReason, bytes]]) -> bytes:

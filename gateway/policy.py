@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 
+from contracts.addresses import checksum_address
 from contracts.calls import (
     AddParameterSet,
     Approve,
@@ -118,7 +118,7 @@ def check(
         raise Refusal(422, Code.WRONG_CHAIN, f"signed for chain {found.chain_id}; this gateway serves {chain_id}")
     if not found.to:
         raise Refusal(422, Code.FOREIGN_TARGET, "it creates a contract; only calls of the iDML contracts are relayed")
-    target = to_checksum_address(found.to)
+    target = checksum_address(found.to)
     if target not in (token, escrow):
         raise Refusal(422, Code.FOREIGN_TARGET, f"to {target}; allowed are the escrow {escrow} and the token {token}")
     _check_caps(found, limits)

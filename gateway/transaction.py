@@ -10,6 +10,7 @@ from eth_hash.auto import keccak
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
 
+from contracts.addresses import checksum_address
 from contracts.identity import Fees
 from gateway.errors import Code, Refusal
 
@@ -150,7 +151,8 @@ def sender(found: Transaction) -> str:
         raise Refusal(400, Code.BAD_SIGNATURE, "r or s is out of range; s must be in the lower half (EIP-2)")
     try:
         signature = Signature(vrs=(found.y_parity, found.r, found.s))
-        return str(signature.recover_public_key_from_msg_hash(found.signed_hash).to_checksum_address())
+        key = signature.recover_public_key_from_msg_hash(found.signed_hash)
+        return checksum_address(key.to_canonical_address())
     except BadSignature as error:
         raise Refusal(400, Code.BAD_SIGNATURE, "no account can be recovered from the signature") from error
 

@@ -350,7 +350,7 @@ def gas_rows(gas_price_gwei: float, usd_per_coin: float) -> dict[str, Row]:
 @cache
 def relay_rows(runs: int) -> dict[str, Row]:
     """Eight devices through a gateway and to its node in turn: throughput, and how long an acknowledgement takes."""
-    with relay.open_relay() as opened:
+    with relay.open_relay(halves=True) as opened:
         times_ms: list[list[float]] = []
 
         def ours() -> float:

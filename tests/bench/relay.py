@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -115,9 +115,9 @@ class Relay:
 
 
 @contextmanager
-def open_relay() -> Iterator[Relay]:
-    """Start Anvil, a gateway over it, and the making of blocks."""
-    with tempfile.TemporaryDirectory() as name, open_chain("anvil") as chain:
+def open_relay(*, halves: bool = False) -> Iterator[Relay]:
+    """Start Anvil, a gateway over it, and the making of blocks; `halves`: answering and working are two processes."""
+    with tempfile.TemporaryDirectory() as name, open_chain("anvil") as chain, ExitStack() as started:
         folder, deployment = Path(name), Rig.deployed(chain)
         chain.fund([who.address for who in DEVICES], 10**20)
         file = folder / "gateway.toml"
@@ -133,14 +133,17 @@ def open_relay() -> Iterator[Relay]:
                 chain.request("evm_mine")
 
         maker = threading.Thread(target=make_blocks)
-        with program(["serve", "--config", str(file)], folder / "log") as gateway:
-            url = gateway.line("serving on ").removeprefix("serving on http://")
-            maker.start()
-            try:
-                yield Relay(chain, deployment, url, gateway.popen.pid)
-            finally:
-                stop.set()
-                maker.join()
+        apart = ["--no-worker"] if halves else []
+        gateway = started.enter_context(program(["serve", "--config", str(file), *apart], folder / "log"))
+        url = gateway.line("serving on ").removeprefix("serving on http://")
+        if halves:
+            started.enter_context(program(["worker", "--config", str(file)], folder / "worker.log"))
+        maker.start()
+        try:
+            yield Relay(chain, deployment, url, gateway.popen.pid)
+        finally:
+            stop.set()
+            maker.join()
 
 
 def gas_per_encounter(rounds: int = 3) -> tuple[float, int]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from gateway.compose import Gateway
     from gateway.config import GatewayConfig
+    from gateway.metrics import Metrics
     from gateway.worker import Worker
 
 _OVERRIDES = ("chain", "rpc_url", "deployment", "data", "database_url", "log_format", "log_level", "host", "port")
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     serving.set_defaults(run=_serve)
     working = commands.add_parser(
         "worker", parents=[settings], allow_abbrev=False, help="send what is due, follow the chain"
+    )
+    working.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="tell /metrics of this half there, on 127.0.0.1; 0 = any free one",
     )
     working.set_defaults(run=_work)
     inspecting = commands.add_parser(
@@ -264,10 +271,31 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _work(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     stop = threading.Event()
-    with _open(config) as opened, _signals(stop.set) as seen:
+    with _open(config) as opened, _telling(opened.metrics, arguments.metrics_port), _signals(stop.set) as seen:
         print("working", flush=True)
         opened.worker.run(stop, interval_s=config.interval_s)
     return _stopped(seen)
+
+
+@contextmanager
+def _telling(metrics: Metrics, port: int | None) -> Iterator[None]:
+    """What a worker in a process of its own counts, for Prometheus. Raises `ConfigError` if the port is taken."""
+    if port is None:
+        yield
+        return
+    from prometheus_client import start_http_server  # noqa: PLC0415
+
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--metrics-port {port}: {error}") from error
+    print(f"metrics on http://127.0.0.1:{server.server_port}/metrics", flush=True)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class _Background:

@@ -47,6 +47,7 @@ ROOT = Path(__file__).parents[2]
         ["inspect"],
         ["inspect", "0x12"],
         ["worker", "--port", "1"],
+        ["worker", "--metrics-port", "many"],
         ["enrol", "--count", "0"],
         ["enrol", "--count", "1.5"],
         ["enrol", "--valid-for", "nan"],
@@ -302,9 +303,11 @@ def test_the_worker_may_run_apart(anvil: tuple[LocalChain, Deployment], tmp_path
         key = ask(f"{at}/v1/transactions", {"raw": "0x" + raw.hex()})["id"]
         time.sleep(0.3)
         assert ask(f"{at}/v1/transactions/{key}")["state"] == "accepted"
-        with program(["worker", *from_file], tmp_path / "worker.log") as worker:
+        with program(["worker", *from_file, "--metrics-port", "0"], tmp_path / "worker.log") as worker:
             worker.line("working")
             until_final(chain, at, [key])
+            with urllib.request.urlopen(worker.line("metrics on ").removeprefix("metrics on "), timeout=10) as answer:
+                assert "\nidml_gateway_attempts_per_inclusion_count 1.0\n" in answer.read().decode()
             assert worker.stop(signal.SIGTERM) == 0
         assert served.stop(signal.SIGTERM) == 0
 

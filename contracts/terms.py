@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Final, cast
 
 from eth_hash.auto import keccak
-from eth_utils.address import is_checksum_address, to_checksum_address
+from eth_utils.address import is_checksum_address
 
+from contracts.addresses import checksum_address
 from contracts.errors import MalformedTerms
 
 DOMAIN_NAME: Final = "iDML"
@@ -223,6 +224,6 @@ def _word(value: str | bytes | int) -> bytes:
 def terms_from_tuple(values: tuple[str | bytes | int, ...]) -> Terms:
     """Build terms from ABI-decoded members in order (addresses in any case)."""
     named = dict(zip(TERMS_FIELDS, values, strict=True))
-    named["learner"] = to_checksum_address(cast("str", named["learner"]))
-    named["neighbor"] = to_checksum_address(cast("str", named["neighbor"]))
+    named["learner"] = checksum_address(cast("str", named["learner"]))
+    named["neighbor"] = checksum_address(cast("str", named["neighbor"]))
     return Terms(**named)  # type: ignore[arg-type]  # __post_init__ checks every type

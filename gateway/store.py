@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from contracts.calls import decode
+from contracts.calls import Call, decode
 from gateway.answers import Outcome
 from gateway.encounters import rewind_encounters, tell_encounter
 from gateway.errors import Code, Refusal
@@ -451,6 +452,12 @@ class Store:
             ]
 
 
+@lru_cache(maxsize=1024)
+def _decoded(data: bytes) -> Call:
+    """What waits is read over and over, until it is done."""
+    return decode(data)
+
+
 def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operation]:
     rows = db.execute(
         sa.select(OPERATIONS, SUBMISSIONS.c.state, SUBMISSIONS.c.mined)
@@ -463,7 +470,7 @@ def _operations(db: Connection, chosen: sa.ColumnElement[bool]) -> list[Operatio
             number=row["number"],
             id=row["id"],
             function=row["function"],
-            call=decode(bytes(row["data"])),
+            call=_decoded(bytes(row["data"])),
             encounter=row["encounter"],
             account=row["account"],
             accepted_at_s=row["accepted_at_s"],

@@ -175,9 +175,9 @@ def assemble(
     )
 
 
-_NEEDLESS: Final = ("validation", "gas_estimate", "gas_price_strategy", "ens_name_to_address")
-"""Of web3's own middleware: the first asks for the chain's id before every call, the others fill in what we never leave
-out."""
+_NEEDLESS: Final = ("attrdict", "validation", "gas_estimate", "gas_price_strategy", "ens_name_to_address")
+"""Of web3's own middleware: what wraps each answer once more, what asks for the chain's id before every call, and what
+fills in what we never leave out."""
 
 
 def open_database(config: GatewayConfig) -> Database:

@@ -37,7 +37,7 @@ from gateway.operator import load_operator
 
 DEVICES = tuple(Account.from_key(hashlib.sha256(b"bench device %d" % n).digest()) for n in range(8))
 BLOCK_S = 0.2
-EACH = 150
+EACH = 400
 _NO_LIMITS = """
 [limits]
 requests_per_s = 0

@@ -82,9 +82,10 @@ OPERATIONS = sa.Table(
     sa.Column("place", sa.Integer),
     sa.Column("note", sa.Text),
     # It can do nothing any more.
-    sa.Column("over", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    sa.Column("over", sa.Boolean, nullable=False, server_default=sa.false()),
     # One word of an account about an encounter; without an encounter or an account as many as come.
     sa.Index("one_word_of_an_account", "encounter", "account", "function", unique=True),
+    sa.Index("what_waits", "over", "batch"),
     sqlite_autoincrement=True,
 )
 
@@ -126,7 +127,7 @@ ENCOUNTERS = sa.Table(
     sa.Column("encounter", sa.String(66), primary_key=True),
     # The block that first told of it, the one that began its voting, and the one that ended it.
     sa.Column("block", sa.BigInteger, nullable=False, index=True),
-    sa.Column("voting_block", sa.BigInteger),
+    sa.Column("voting_block", sa.BigInteger, index=True),
     sa.Column("vote_by_s", sa.BigInteger),
     sa.Column("closed_block", sa.BigInteger, index=True),
     # Chain time from which the keeper is to look at it again.
@@ -152,11 +153,17 @@ LEASES = sa.Table(
 CARRIED: Final = OPERATIONS.outerjoin(SUBMISSIONS, OPERATIONS.c.batch == SUBMISSIONS.c.id)
 """Operations beside the submissions that carry them."""
 
-WAITING: Final = sa.and_(
-    OPERATIONS.c.over.is_(False),
-    sa.or_(OPERATIONS.c.batch.is_(None), SUBMISSIONS.c.state.in_(LOST)),
+_HELD = OPERATIONS.alias("held")
+_LOST_BATCHES = sa.select(SUBMISSIONS.c.id).where(SUBMISSIONS.c.state.in_(LOST)).correlate(None)
+WAITING: Final = OPERATIONS.c.number.in_(
+    sa.union_all(
+        sa.select(_HELD.c.number).where(_HELD.c.over.is_(False), _HELD.c.batch.is_(None)),
+        sa.select(_HELD.c.number).where(_HELD.c.over.is_(False), _HELD.c.batch.in_(_LOST_BATCHES)),
+    )
 )
-"""What no batch carries, or one that came to nothing, and what can still do something."""
+"""What no batch carries, or one that came to nothing, and what can still do something: found without a look at what is
+done.
+"""
 
 
 class Database:
@@ -212,9 +219,11 @@ class Database:
 
 def _bring_up_to_date(db: Connection) -> None:
     """Change what an earlier version made: nothing handed over is lost, and what the chain tells is read anew."""
-    for index in (*OPERATIONS.indexes, *SUBMISSIONS.indexes, *EVENTS.indexes):
-        index.create(db, checkfirst=True)
-    db.execute(sa.text("DROP INDEX IF EXISTS ix_submissions_state"))
+    for table in (OPERATIONS, SUBMISSIONS, EVENTS, ENCOUNTERS):
+        for index in table.indexes:
+            index.create(db, checkfirst=True)
+    for name in ("ix_submissions_state", "ix_operations_over"):  # others do better
+        db.execute(sa.text(f"DROP INDEX IF EXISTS {name}"))
     if "raw" not in _columns(db, "submissions"):
         return
     db.execute(

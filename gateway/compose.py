@@ -25,13 +25,14 @@ from gateway.enrolment import Enrolment
 from gateway.errors import ChainMismatch, ConfigError, NodeUnavailable, StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.node import Node
+from gateway.node_requests import count_requests
 from gateway.observing import observe
 from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
 from gateway.waiting import Waiting
-from gateway.watch import Watch, count_requests
+from gateway.watch import Watch
 from gateway.worker import Worker
 
 _RPC_TIMEOUT_S = 10

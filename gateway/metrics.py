@@ -33,7 +33,7 @@ class Metrics:
         attempts: transactions it took until each submission was in a block.
         batch_calls: calls in each batch composed here.
         at_the_cap: how often an offer could not be raised, since it is at the cap.
-        node_errors: requests to the node without a useful answer, by `gateway.watch.NodeFault`.
+        node_errors: requests to the node without a useful answer, by `gateway.node_requests.NodeFault`.
         node_latency: seconds the node took, by method.
         http_latency: seconds the gateway took, by method, route and status; its count is the number of requests.
     """

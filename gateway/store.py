@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from contracts.calls import Call, decode
 from gateway.answers import Outcome
+from gateway.due import Due, accounts_due, mark_held_back, read_due, read_free_nonce, read_overtaken
 from gateway.encounters import rewind_encounters, tell_encounter
 from gateway.errors import Code, Refusal
 from gateway.fees import takes_the_place_of
@@ -24,21 +25,15 @@ from gateway.policy import CheckedTransaction
 from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.submissions import (
-    Due,
-    accounts_due,
     find_holder,
     find_submission,
     insert_attempt,
     insert_submissions,
     look_up,
     mark_final,
-    mark_held_back,
     mark_mined,
     mark_reorganised,
     mark_sending,
-    read_due,
-    read_free_nonce,
-    read_overtaken,
     read_submissions,
     sends_of,
 )

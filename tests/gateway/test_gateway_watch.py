@@ -16,7 +16,8 @@ from contracts.localchain import open_chain
 from gateway.compose import connect
 from gateway.metrics import Metrics
 from gateway.node import Node
-from gateway.watch import NodeFault, Watch, count_requests
+from gateway.node_requests import NodeFault, count_requests
+from gateway.watch import Watch
 
 
 @pytest.fixture

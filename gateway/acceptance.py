@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from contracts.deploy import Deployment
 from contracts.errors import decode_revert
@@ -24,12 +25,15 @@ _SOON_S = 60
 class Acceptance:
     """The way in for transactions that devices send and pay for themselves."""
 
-    def __init__(self, *, store: Store, node: Node, deployment: Deployment, limits: Limits) -> None:
-        """Set where transactions are kept, and what is taken."""
+    def __init__(
+        self, *, store: Store, node: Node, deployment: Deployment, limits: Limits, wake: Callable[[], None]
+    ) -> None:
+        """Set where transactions are kept, what is taken, and who is told that there is something to send."""
         self._store = store
         self._node = node
         self._deployment = deployment
         self._limits = limits
+        self._wake = wake
 
     def take(self, raw: bytes, *, now_s: float, admit: Admit = admit_anyone) -> tuple[Submission, bool]:
         """Check a transaction from anywhere and keep it; return its submission and whether it is new.
@@ -52,7 +56,10 @@ class Acceptance:
             return known, False
         if not under_way:
             self._try(checked)
-        return self._store.accept(checked, now_s=now_s)
+        submission, new = self._store.accept(checked, now_s=now_s)
+        if new:
+            self._wake()
+        return submission, new
 
     def _try(self, checked: CheckedTransaction) -> None:
         """Refuse an account's next transaction if the chain would revert it now: its nonce is not used up then.

@@ -46,6 +46,7 @@ def create_app(
     enrolment: Enrolment,
     backlog: Backlog,
     waiting: Waiting,
+    wake: Callable[[], None],
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -61,13 +62,14 @@ def create_app(
         enrolment: which devices are known.
         backlog: how much waits already.
         waiting: requests that wait for news.
+        wake: told when there is something to send.
     """
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no browser of another site is served
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
     accounts = Accounts(store=store, node=node, deployment=deployment)
-    acceptance = Acceptance(store=store, node=node, deployment=deployment, limits=limits)
+    acceptance = Acceptance(store=store, node=node, deployment=deployment, limits=limits, wake=wake)
     cases = Cases(store=store, accounts=accounts, domain=deployment.domain, now_s=now_s)
     door = Door(access=access, enrolment=enrolment, turnstile=Turnstile(limits, now_s), backlog=backlog)
     admit = door.admit_work

@@ -148,6 +148,7 @@ def assemble(
         enrolment=Enrolment(database),
         backlog=Backlog(database, config.limits),
         waiting=waiting,
+        wake=worker.wake,
     )
     observe(
         app,

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from contracts.deploy import Deployment
@@ -27,6 +28,10 @@ from gateway.tables import Database
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 60.0
+_SHORTEST_PAUSE_S = 0.1
+"""Between steps, however much comes in."""
+_LOOK_S = 0.25
+"""How soon an end is noticed while nothing comes in."""
 
 
 class Worker:
@@ -97,6 +102,11 @@ class Worker:
         self._ours = Ours(domain=deployment.domain, token=deployment.token, operator=operator.address)
         self._reaper = Reaper(fenced, keep_s=keep_s)
         self._now_s = now_s
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        """Have the next step made soon: there is something to send. From any thread."""
+        self._woken.set()
 
     def compose(self) -> int:
         """Put waiting operations into a batch; return how many calls it has."""
@@ -133,16 +143,27 @@ class Worker:
 
         Args:
             stop: ends it.
-            interval_s: seconds between steps while all is well.
+            interval_s: seconds between steps while all is well and nobody wakes it.
             jitter: random numbers from 0 to 1, so that gateways do not come back to a node all at once.
         """
         failed = 0
         while not stop.is_set():
+            self._woken.clear()
             failed = 0 if self._step() else failed + 1
-            wait_s = interval_s if failed == 0 else pause_s(failed, interval_s=interval_s, chance=jitter())
-            stop.wait(wait_s)
+            if failed:
+                stop.wait(pause_s(failed, interval_s=interval_s, chance=jitter()))
+            else:
+                self._pause(stop, interval_s)
         with contextlib.suppress(StoreUnavailable):
             self._lease.release()
+
+    def _pause(self, stop: threading.Event, interval_s: float) -> None:
+        """Wait for the next step's time, for something to send, or for the end."""
+        end_s = time.monotonic() + interval_s
+        stop.wait(min(interval_s, _SHORTEST_PAUSE_S))
+        while not stop.is_set() and (left_s := end_s - time.monotonic()) > 0:
+            if self._woken.wait(min(left_s, _LOOK_S)):
+                return
 
     def _step(self) -> bool:
         well = True

@@ -25,6 +25,21 @@ def test_it_steps_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     assert not thread.is_alive()
 
 
+def test_what_comes_in_is_sent_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, idle = threading.Event(), threading.Event()
+    reap = rig.worker.reap
+    monkeypatch.setattr(rig.worker, "reap", lambda: (reap(), idle.set()))  # the last part of a step
+    thread = threading.Thread(target=rig.worker.run, args=(stop,), kwargs={"interval_s": 3600})
+    thread.start()
+    assert idle.wait(30)
+    key = rig.accepted(rig.buy(ALICE))
+    while rig.state(key) is not State.BROADCAST:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_a_silent_node_is_logged_and_tried_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from contracts.calls import Call, decode
 from gateway.answers import Outcome
 from gateway.due import Due, accounts_due, mark_held_back, read_due, read_free_nonce, read_overtaken
 from gateway.encounters import rewind_encounters, tell_encounter
-from gateway.errors import Code, Refusal
+from gateway.errors import Code, Refusal, StoreUnavailable
 from gateway.fees import takes_the_place_of
 from gateway.group_commit import GroupCommit
 from gateway.operation import CheckedOperation
@@ -487,7 +487,7 @@ def _known_or_raised(db: Connection, checked: CheckedTransaction) -> tuple[Submi
         return known, False
     holder = find_holder(db, checked.sender, checked.nonce)
     if holder is None:
-        raise AssertionError("a submission was refused a nonce that nothing holds")
+        raise StoreUnavailable(f"what stood in the way of {checked.id} was forgotten at this moment")
     _check_replacement(checked, holder)
     return insert_attempt(db, holder, transaction=checked.id, raw=checked.raw), True
 

@@ -65,7 +65,7 @@ _ATTEMPTS_OF: Final = (
 def look_up(db: Connection, transaction: str, account: str) -> tuple[Submission | None, bool]:
     """Return the submission that has this transaction, and whether the account has any that is in no block yet."""
     key, under_way = db.execute(_LOOK_UP, {"transaction": transaction, "account": account}).one()
-    return None if key is None else read_submissions(db, SUBMISSIONS.c.id == key)[0], bool(under_way)
+    return _by_id(db, key), bool(under_way)
 
 
 def read_submissions(
@@ -83,13 +83,19 @@ def read_submissions(
         keys = [row["id"] for row in rows[begin : begin + _MOST_AT_ONCE]]
         for row in db.execute(_ATTEMPTS_OF, {"keys": keys}).mappings():
             attempts.setdefault(row["submission"], []).append(_attempt(row))
-    return [_submission(row, attempts[row["id"]]) for row in rows]
+    # PostgreSQL: what the reaper deleted since the first query has none
+    return [_submission(row, attempts[row["id"]]) for row in rows if row["id"] in attempts]
 
 
 def find_submission(db: Connection, transaction: str) -> Submission | None:
     """Return the submission that has a transaction of this hash among its attempts."""
     key = db.execute(sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == transaction)).scalar()
-    return None if key is None else read_submissions(db, SUBMISSIONS.c.id == key)[0]
+    return _by_id(db, key)
+
+
+def _by_id(db: Connection, key: str | None) -> Submission | None:
+    found = [] if key is None else read_submissions(db, SUBMISSIONS.c.id == key)
+    return found[0] if found else None
 
 
 def find_holder(db: Connection, sender: str, nonce: int) -> Submission | None:

@@ -39,7 +39,7 @@ MOST: Final[dict[type[Call], int]] = {
     VoteSigned: 32_000,
     Finalise: 205_000,
     Expire: 35_000,
-    Settle: 80_000,
+    Settle: 96_000,
 }
 """By kind; of a settlement without its ballots."""
 _A_BALLOT: Final = 19_000

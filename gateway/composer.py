@@ -90,7 +90,8 @@ class Composer:
         chosen = [item for item, refusal in tried if refusal is None]
         notes = {number: str(refusal) for item, refusal in tried if refusal for number in item.operations}
         fees = self._node.fees(extra_tip_wei=self._extra_tip_wei) if chosen else None
-        lacking = None if fees is None else self._lacking(batch_gas(item.call for item in chosen), fees)
+        gas = batch_gas(item.call for item in chosen)
+        lacking = None if fees is None else self._lacking(gas, fees)
         if lacking is not None:
             _log.warning("%s", lacking)
             notes |= {number: lacking for item in chosen for number in item.operations}
@@ -101,7 +102,7 @@ class Composer:
         self._store.remark(
             {number: words for number, words in notes.items() if known[number] != words}, over=sorted(over)
         )
-        begun = fees is not None and bool(chosen) and self._begin(chosen, fees, now_s=now_s)
+        begun = fees is not None and bool(chosen) and self._begin(chosen, fees, gas=gas, now_s=now_s)
         if begun:
             self._metrics.batch_calls.observe(len(chosen))
         refusals = dict(tried)
@@ -121,7 +122,8 @@ class Composer:
             data = encode(item.call)
             if places < MAX_CALLS and time.monotonic() > overdue_s:
                 break
-            if places == 0 or share(item.call) > gas or _bytes_in_batch(data) > room:
+            needed, size = share(item.call), _bytes_in_batch(data)
+            if places == 0 or needed > gas or size > room:
                 break
             refused = self._node.refusal(self._deployment.escrow, data, sender=self._operator.address)
             refusal = None if refused is None else decode_revert(refused)
@@ -134,7 +136,7 @@ class Composer:
                 continue
             if lane is not None and isinstance(item.call, _VACATING):
                 vacated.add(lane)
-            places, gas, room = places - 1, gas - share(item.call), room - _bytes_in_batch(data)
+            places, gas, room = places - 1, gas - needed, room - size
         return tried
 
     def _lacking(self, gas: int, fees: Fees) -> str | None:
@@ -167,7 +169,7 @@ class Composer:
                 over |= {one.number for one in case.held if ends[one.number] is None}
         return over
 
-    def _begin(self, chosen: list[Item], fees: Fees, *, now_s: float) -> bool:
+    def _begin(self, chosen: list[Item], fees: Fees, *, gas: int, now_s: float) -> bool:
         """Sign a batch and keep it; return whether that was done, and not by another worker at the same moment."""
         account = self._operator.address
         call = Batch(calls=tuple(encode(item.call) for item in chosen))
@@ -177,7 +179,7 @@ class Composer:
             nonce=nonce,
             target=self._deployment.escrow,
             data=encode(call),
-            gas=batch_gas(item.call for item in chosen),
+            gas=gas,
             fees=fees,
         )
         checked = CheckedTransaction(

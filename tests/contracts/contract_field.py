@@ -224,6 +224,21 @@ class Field:
     ) -> bytes:
         return signing.sign(who, signing.vote_digest(self.id(agreed), UPDATED, self.domain, valid=valid, reason=reason))
 
+    def vote_call(self, agreed: Terms, position: int, *, valid: bool) -> bytes:
+        signature = self.signed_vote(agreed, self.voter(agreed, position), valid=valid)
+        return calls.encode(
+            calls.VoteSigned(
+                encounter=self.id(agreed),
+                updated=UPDATED,
+                panel=self.panel(agreed),
+                position=position,
+                valid=valid,
+                reason=VoteReason.ACCURACY,
+                r=signature[:32],
+                vs=signature[32:],
+            )
+        )
+
     def settle_call(self, agreed: Terms, verdicts: Sequence[bool]) -> bytes:
         ballots = [
             (valid, VoteReason.ACCURACY, self.signed_vote(agreed, self.voter(agreed, position), valid=valid))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from contract_field import LEARNER, NEIGHBOR, PERSONS, SALTS, STAKE, TOKEN, UPDATED, Field
-from test_signed_door import act, batch, opened, permit, report_signed, reveal, seal, sealed_encounter, vote_signed, why
+from test_signed_door import act, batch, opened, permit, report_signed, reveal, seal, sealed_encounter, why
 
 from contracts import calls, events, panel, reverts, signing, solidity
 from contracts.localchain import open_chain
@@ -134,7 +134,7 @@ def test_a03_malleable_zero_and_wrong_length_signatures(field: Field) -> None:
     refuses(field, replace(reporting, signatures=bytes(128)), reverts.TooEarly)
     refuses(field, replace(reporting, signatures=reporting.signatures[:64] + bytes(64)), reverts.BadSignature)
     field.send(RELAYER, calls.encode(reporting))
-    voting = read(field, vote_signed(field, agreed, 0, valid=True), calls.VoteSigned)
+    voting = read(field, field.vote_call(agreed, 0, valid=True), calls.VoteSigned)
     bad = twisted(voting.r + voting.vs)
     refuses(field, replace(voting, r=bad[:32], vs=bad[32:]), reverts.BadSignature)
     acting = read(field, act(field, LEARNER, ActionKind.UNBOND, amount=1, nonce=9), calls.Act)
@@ -257,7 +257,7 @@ def test_a11_front_running_a_settlement_changes_nothing(field: Field, escape: st
         # The Learner forces the long way: the same votes are taken there, and pay the same.
         field.report(agreed, LEARNER, OTHER)
         assert isinstance(field.refused(RELAYER, settled), reverts.NotOpen)
-        votes = [vote_signed(field, agreed, place, valid=place < 2) for place in range(3)]
+        votes = [field.vote_call(agreed, place, valid=place < 2) for place in range(3)]
         field.send(RELAYER, report_signed(field, agreed))
         done = batch(field, *votes, field.finalise(agreed))
         assert isinstance(done[-1], events.Settled)
@@ -437,7 +437,7 @@ def test_a25_every_step_executed_twice_has_one_effect(anywhere: Field) -> None:
     long_way = field.signed_terms()
     send(RELAYER, field.open_call(long_way))
     send(RELAYER, report_signed(field, long_way))
-    send(RELAYER, vote_signed(field, long_way, 0, valid=True))
+    send(RELAYER, field.vote_call(long_way, 0, valid=True))
     alone = field.opened()
     field.report(alone, NEIGHBOR)
     send(RELAYER, calls.encode_close_reporting(alone, *SALTS), at=alone.report_by + 1)

@@ -11,7 +11,7 @@ from eth_account.signers.local import LocalAccount
 from contracts import bounds, calls, events, panel, signing
 from contracts.localchain import open_chain
 from contracts.settlement import DEFAULT_PARAMETERS
-from contracts.states import ActionKind, VoteReason
+from contracts.states import ActionKind
 from contracts.terms import Domain, Terms
 
 V = 7
@@ -150,18 +150,7 @@ def reported(field: Field, **changes: object) -> Terms:
 
 def vote(field: Field) -> calls.Call:
     agreed = reported(field)
-    position = len(field.panel(agreed)) - 1
-    signature = field.signed_vote(agreed, field.voter(agreed, position), valid=True)
-    return calls.VoteSigned(
-        encounter=field.id(agreed),
-        updated=UPDATED,
-        panel=field.panel(agreed),
-        position=position,
-        valid=True,
-        reason=VoteReason.ACCURACY,
-        r=signature[:32],
-        vs=signature[32:],
-    )
+    return calls.decode(field.vote_call(agreed, len(field.panel(agreed)) - 1, valid=True))
 
 
 def finalising(field: Field) -> calls.Call:

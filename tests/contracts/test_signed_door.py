@@ -43,22 +43,6 @@ def report_signed(field: Field, agreed: Terms, *, learner: bool = True, updated:
     )
 
 
-def vote_signed(field: Field, agreed: Terms, position: int, *, valid: bool) -> bytes:
-    signature = field.signed_vote(agreed, field.voter(agreed, position), valid=valid)
-    return calls.encode(
-        calls.VoteSigned(
-            encounter=field.id(agreed),
-            updated=UPDATED,
-            panel=field.panel(agreed),
-            position=position,
-            valid=valid,
-            reason=VoteReason.ACCURACY,
-            r=signature[:32],
-            vs=signature[32:],
-        )
-    )
-
-
 def batch(field: Field, *some: bytes) -> list[events.Event]:
     return field.send(RELAYER, calls.encode(calls.Batch(calls=some)))
 
@@ -367,11 +351,11 @@ def test_standby_seats_vote_in_storage_when_a_validator_is_absent(field: Field) 
         excluded=(),
     )
     assert isinstance(field.refused(RELAYER, field.settle_call(agreed, [True] * 3)), reverts.NotOpen)
-    batch(field, *(vote_signed(field, agreed, position, valid=True) for position in (0, 2)))
-    early = batch(field, vote_signed(field, agreed, 3, valid=True))
+    batch(field, *(field.vote_call(agreed, position, valid=True) for position in (0, 2)))
+    early = batch(field, field.vote_call(agreed, 3, valid=True))
     assert why(early[0]) is reverts.TooEarly
     field.mine(field.now + DEFAULT_PARAMETERS.standby_delay_s)
-    late = batch(field, vote_signed(field, agreed, 3, valid=True), field.finalise(agreed))
+    late = batch(field, field.vote_call(agreed, 3, valid=True), field.finalise(agreed))
     assert [type(one) for one in late] == [events.VoteCast, events.Settled]
     assert field.state(agreed) is EncounterState.SETTLED
     assert field.locked() == 0

@@ -1,3 +1,4 @@
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,17 @@ from contracts.chain import PROFILES, ChainProfile, Finality
 from contracts.deploy import Deployment
 from contracts.localchain import LocalChain, open_chain
 from gateway.config import Access, DoorSettings
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    """As it was, after a test whose command wrote its own lines and remembered its own warnings."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for one in [one for one in root.handlers if one not in before]:
+        root.removeHandler(one)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -46,14 +46,8 @@ class Stderr:
 
 
 @pytest.fixture
-def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Stderr]:
-    """Read from a root logger that is afterwards as it was."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield Stderr(capsys)
-    for one in [one for one in root.handlers if one not in before]:
-        root.removeHandler(one)
-    root.setLevel(level)
+def stderr(capsys: pytest.CaptureFixture[str]) -> Stderr:
+    return Stderr(capsys)
 
 
 # -- lines ------------------------------------------------------------------------------------------------------------

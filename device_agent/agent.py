@@ -4,7 +4,7 @@ A real device and a simulated one differ only in those parts (radios, link, trai
 Nothing in here asks which one it is. Sighting, encounter, snapshot, contribution, vote, operation: the way of the
 data through the modules is
 
-    radio -> neighborhood -> proposals -> encounters <-> effects -> outbox -> gateway
+    radio -> presence -> neighborhood -> proposals -> encounters <-> effects -> outbox -> gateway
                              conversation ^                duty ----^
 """
 
@@ -32,6 +32,7 @@ from device_agent.neighborhood import Neighborhood
 from device_agent.observation import Observe
 from device_agent.outbox import Outbox
 from device_agent.own_model import OwnModel
+from device_agent.presence import Presence
 from device_agent.proposals import Proposals
 from device_agent.radio import PeerId, Radio
 from device_agent.settings import Settings
@@ -83,10 +84,8 @@ class Agent:
             random_bytes: a source of secrets.
             observe: told what happens.
         """
-        self._radios = radios
         self._link = link
         self._gateway = gateway
-        self._clock = clock
         self._journal = journal
         self._identity = identity
         self._settings = settings
@@ -103,7 +102,12 @@ class Agent:
             observe=observe,
             refused=self._given_up,
         )
-        self._neighborhood = Neighborhood(lost_after_s=settings.lost_after_s, usual_contact_s=settings.usual_contact_s)
+        neighborhood = Neighborhood(
+            lost_after_s=settings.lost_after_s,
+            usual_contact_s=settings.usual_contact_s,
+            ping_every_s=settings.ping_every_s,
+        )
+        self._presence = Presence(radios=radios, link=link, neighborhood=neighborhood, clock=clock, observe=observe)
         self._encounters = Encounters(journal, observe)
         self._effects = Effects(
             encounters=self._encounters,
@@ -119,7 +123,7 @@ class Agent:
         )
         self._proposals = Proposals(
             encounters=self._encounters,
-            neighborhood=self._neighborhood,
+            neighborhood=neighborhood,
             link=link,
             gateway=gateway,
             adapter=adapter,
@@ -167,7 +171,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._encounters.start(tasks, self._effects.perform)
-            self._link.attach(self._conversation.deliver, self._conversation.serve)
+            self._link.attach(self._conversation.deliver, self._conversation.serve, self._presence.met)
             getting_in = join(
                 identity=self._identity,
                 gateway=self._gateway,
@@ -180,16 +184,10 @@ class Agent:
                 tasks.create_task(getting_in)  # what is under way since then goes on meanwhile
             else:
                 await getting_in
-            for radio in self._radios:
-                tasks.create_task(self._listen(radio))
+            self._presence.start(tasks)
             tasks.create_task(self._every(self._settings.poll_s, self._beat))
             if self._duty is not None:
                 tasks.create_task(self._every(self._settings.jobs_poll_s, self._duty.look))
-
-    async def _listen(self, radio: Radio) -> None:
-        async for sighting in radio.sightings():
-            if self._neighborhood.observe(sighting) is not None:
-                self._observe("neighbor up", peer=sighting.peer)
 
     async def _every(self, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -202,8 +200,7 @@ class Agent:
 
     async def _beat(self) -> None:
         """Look at the neighbourhood, at the encounters under way, and for a new one."""
-        for down in self._neighborhood.forget_silent(self._clock.monotonic_s()):
-            self._observe("neighbor down", peer=down.neighbor.peer)
+        for down in self._presence.look():
             for one in self._encounters.live:
                 if one.peer == down.neighbor.peer and one.stage in _WAITS_FOR_PEER[one.role]:
                     self._encounters.apply(one.key, Happening.FAILED, reason="the peer went out of range")

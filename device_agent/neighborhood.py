@@ -1,23 +1,57 @@
-"""Who is near: sightings in, neighbours up and down out. Pure; the caller brings the time."""
+"""Who is near: sightings and greetings in, neighbours up and down out. Pure; the caller brings the time.
+
+A radio shows an id that changes, and at best where to ask. Who it is, a greeting over the link tells; from then on
+every sign of that id is a sign of that peer. A neighbour of which no radio gives signs of life is greeted again.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 from statistics import median
 
-from device_agent.radio import PeerId, Sighting
+from device_agent.link import Greeting
+from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
 
 _REMEMBERED_CONTACTS = 16
+_REMEMBERED_IDS = 512
+_REMEMBERED_PLACES = 256
+_REMEMBERED_PEERS = 512
+_MOST_NEIGHBORS = 256
+"""More than a room holds: one host may show up under any number of accounts."""
+_MOST_AT_ONCE = 4
+"""Greetings under way at the same time."""
+_GIVE_UP_AFTER = 8
+"""Greetings without an answer, after which a place is forgotten until a radio shows it again."""
+_LONGEST_REST_S = 120.0
+_SILENT_INTERVALS = 3
+"""A peer is gone after so many of its usual intervals between signs of life without one."""
+_INTERVAL_WEIGHT = 0.25
+_OUTLASTED_SHARE = 4
+
+_SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
+"""Media that tell of a device that is there. A DNS record outlives its device by many minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbor:
-    """A peer in range. Times are monotonic seconds."""
+    """A peer in range. Times are monotonic seconds.
+
+    Attributes:
+        peer: who it is.
+        endpoint: where its link answers.
+        since_s: when the contact began.
+        last_seen_s: its last sign of life.
+        interval_s: usual time between two signs of life, None before the second.
+        rssi_dbm: of the last sighting that had one.
+    """
 
     peer: PeerId
+    endpoint: Endpoint
     since_s: float
     last_seen_s: float
+    interval_s: float | None = None
+    rssi_dbm: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +68,34 @@ class NeighborDown:
     neighbor: Neighbor
 
 
-class Neighborhood:
-    """Folds sightings into neighbours, and remembers how long contacts last."""
+@dataclass(slots=True)
+class _Place:
+    """Somewhere to ask who is there."""
 
-    def __init__(self, *, lost_after_s: float, usual_contact_s: float) -> None:
+    next_s: float
+    failures: int = 0
+
+
+class Neighborhood:
+    """Folds sightings and greetings into neighbours, and remembers how long contacts last."""
+
+    def __init__(self, *, lost_after_s: float, usual_contact_s: float, ping_every_s: float) -> None:
         """Set up an empty neighbourhood.
 
         Args:
-            lost_after_s: silence after which a peer counts as gone.
+            lost_after_s: silence after which a peer counts as gone; longer for one that is usually silent longer.
             usual_contact_s: expected length of a contact with a peer never met before.
+            ping_every_s: silence after which a neighbour is greeted again.
         """
         self._lost_after_s = lost_after_s
         self._usual_contact_s = usual_contact_s
+        self._ping_every_s = ping_every_s
         self._neighbors: dict[PeerId, Neighbor] = {}
-        self._lengths_s: dict[PeerId, deque[float]] = {}
+        self._peers: OrderedDict[RadioId, PeerId] = OrderedDict()
+        self._places: OrderedDict[Endpoint, _Place] = OrderedDict()
+        self._asking: set[Endpoint] = set()
+        self._pinged_at_s: dict[PeerId, float] = {}
+        self._lengths_s: OrderedDict[PeerId, deque[float]] = OrderedDict()
 
     @property
     def neighbors(self) -> tuple[Neighbor, ...]:
@@ -57,24 +105,75 @@ class Neighborhood:
     def __contains__(self, peer: PeerId) -> bool:
         return peer in self._neighbors
 
-    def observe(self, sighting: Sighting) -> NeighborUp | None:
-        """Take a sighting; return the neighbour if it is new."""
-        known = self._neighbors.get(sighting.peer)
+    def observe(self, sighting: Sighting) -> None:
+        """Take a sighting: a sign of life of a neighbour, or somewhere to ask who is there."""
+        peer = self._peers.get(sighting.radio_id)
+        known = None if peer is None else self._neighbors.get(peer)
         if known is not None:
-            if sighting.seen_at_s > known.last_seen_s:
-                self._neighbors[sighting.peer] = replace(known, last_seen_s=sighting.seen_at_s)
+            if sighting.medium in _SIGNS_OF_LIFE:
+                self._alive(known, sighting.seen_at_s, rssi_dbm=sighting.rssi_dbm)
+            if sighting.endpoint in (None, known.endpoint):
+                return
+        if sighting.endpoint is not None and sighting.endpoint not in self._places:
+            self._places[sighting.endpoint] = _Place(next_s=sighting.seen_at_s)
+            _shorten(self._places, _REMEMBERED_PLACES)
+
+    def due(self, now_s: float) -> tuple[Endpoint, ...]:
+        """Return where to ask now who is there; each is to be followed by `greeted` or `unanswered`."""
+        silent = [
+            one.endpoint
+            for one in self._neighbors.values()
+            if now_s - max(one.last_seen_s, self._pinged_at_s.get(one.peer, 0.0)) >= self._ping_every_s
+        ]
+        shown = [endpoint for endpoint, place in self._places.items() if now_s >= place.next_s]
+        free = max(0, _MOST_AT_ONCE - len(self._asking))
+        chosen = [one for one in dict.fromkeys(silent + shown) if one not in self._asking][:free]
+        self._asking.update(chosen)
+        return tuple(chosen)
+
+    def greeted(self, greeting: Greeting, now_s: float, *, asked: Endpoint | None = None) -> NeighborUp | None:
+        """Take an answer of who is at `asked`, or a greeting that came by itself; return the neighbour if it is new."""
+        if asked is not None:
+            self._asking.discard(asked)
+            self._places.pop(asked, None)
+        self._peers[greeting.radio_id] = greeting.peer
+        self._peers.move_to_end(greeting.radio_id)
+        _shorten(self._peers, _REMEMBERED_IDS)
+        known = self._neighbors.get(greeting.peer)
+        if known is not None:
+            self._alive(replace(known, endpoint=greeting.endpoint), now_s)
             return None
-        neighbor = Neighbor(peer=sighting.peer, since_s=sighting.seen_at_s, last_seen_s=sighting.seen_at_s)
-        self._neighbors[sighting.peer] = neighbor
+        if len(self._neighbors) >= _MOST_NEIGHBORS:
+            return None
+        neighbor = Neighbor(peer=greeting.peer, endpoint=greeting.endpoint, since_s=now_s, last_seen_s=now_s)
+        self._neighbors[greeting.peer] = neighbor
         return NeighborUp(neighbor=neighbor)
+
+    def unanswered(self, asked: Endpoint, now_s: float) -> None:
+        """Nobody answered at `asked`, or somebody who is not to be dealt with: ask again later, ever more rarely."""
+        self._asking.discard(asked)
+        for one in self._neighbors.values():
+            if one.endpoint == asked:
+                self._pinged_at_s[one.peer] = now_s
+        place = self._places.get(asked)
+        if place is None:
+            return
+        place.failures += 1
+        if place.failures >= _GIVE_UP_AFTER:
+            del self._places[asked]
+        else:
+            place.next_s = now_s + min(_LONGEST_REST_S, 2.0**place.failures)
 
     def forget_silent(self, now_s: float) -> tuple[NeighborDown, ...]:
         """Drop and return everyone not seen for too long."""
-        gone = [one for one in self._neighbors.values() if now_s - one.last_seen_s >= self._lost_after_s]
+        gone = [one for one in self._neighbors.values() if now_s - one.last_seen_s >= self._patience_s(one)]
         for one in gone:
             del self._neighbors[one.peer]
+            self._pinged_at_s.pop(one.peer, None)
             lengths = self._lengths_s.setdefault(one.peer, deque(maxlen=_REMEMBERED_CONTACTS))
             lengths.append(one.last_seen_s - one.since_s)
+            self._lengths_s.move_to_end(one.peer)
+            _shorten(self._lengths_s, _REMEMBERED_PEERS)
         return tuple(NeighborDown(neighbor=one) for one in gone)
 
     def expected_remaining_s(self, peer: PeerId, now_s: float) -> float:
@@ -88,4 +187,22 @@ class Neighborhood:
         lengths = self._lengths_s.get(peer)
         expected_s = median(lengths) if lengths else self._usual_contact_s
         age_s = now_s - neighbor.since_s
-        return max(expected_s - age_s, age_s / 4)
+        return max(expected_s - age_s, age_s / _OUTLASTED_SHARE)
+
+    def _alive(self, known: Neighbor, at_s: float, *, rssi_dbm: int | None = None) -> None:
+        passed_s = at_s - known.last_seen_s
+        if passed_s > 0:
+            usual_s = known.interval_s
+            learned_s = passed_s if usual_s is None else usual_s + _INTERVAL_WEIGHT * (passed_s - usual_s)
+            known = replace(known, last_seen_s=at_s, interval_s=learned_s)
+        self._neighbors[known.peer] = known if rssi_dbm is None else replace(known, rssi_dbm=rssi_dbm)
+
+    def _patience_s(self, one: Neighbor) -> float:
+        usual_s = one.interval_s or 0.0
+        return max(self._lost_after_s, min(_SILENT_INTERVALS * usual_s, 2 * self._lost_after_s))
+
+
+def _shorten(remembered: OrderedDict, most: int) -> None:  # type: ignore[type-arg]
+    """Forget the oldest: strangers decide how much there is to remember."""
+    while len(remembered) > most:
+        remembered.popitem(last=False)

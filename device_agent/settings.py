@@ -37,6 +37,7 @@ class Settings:
         cooldown_s: time between two proposals to the same peer.
         expected_encounter_s: contact time that an exchange needs (transfer, training, transfer).
         lost_after_s: silence after which a neighbour counts as gone.
+        ping_every_s: silence after which a neighbour is greeted again.
         usual_contact_s: expected contact with a peer never met.
         poll_s: time between looks at the chain and the neighbourhood.
         jobs_poll_s: time between looks at the job feed.
@@ -61,6 +62,7 @@ class Settings:
     cooldown_s: float = 120.0
     expected_encounter_s: float = 30.0
     lost_after_s: float = 20.0
+    ping_every_s: float = 8.0
     usual_contact_s: float = 120.0
     poll_s: float = 4.0
     jobs_poll_s: float = 8.0

@@ -32,6 +32,7 @@ PURE = [
     "device_agent/encounter.py",
     "device_agent/errors.py",
     "device_agent/messages.py",
+    "device_agent/link/__init__.py",
     "device_agent/neighborhood.py",
     "device_agent/settings.py",
     "gateway/batch.py",

@@ -17,9 +17,12 @@ from flask import Flask
 from device_agent.errors import LinkLost, PeerFault
 from device_agent.learning.local import Process, Wait
 from device_agent.learning.worker import Answer
-from device_agent.link import Deliver, Serve
+from device_agent.link import Deliver, Greeted, Greeting, Serve
 from device_agent.loopback.contacts import Contact
-from device_agent.radio import Medium, PeerId, Sighting
+from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
+
+_GREETING_BYTES = 600
+"""What a greeting takes on a real link, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,9 @@ class LoopbackRadio:
 
     def hear(self, peer: PeerId, at_s: float) -> None:
         """Let this radio see a peer."""
-        self._heard.put_nowait(Sighting(peer=peer, seen_at_s=at_s, medium=Medium.LOOPBACK))
+        self._heard.put_nowait(
+            Sighting(radio_id=RadioId(peer), seen_at_s=at_s, medium=Medium.LOOPBACK, endpoint=_endpoint(peer))
+        )
 
     async def sightings(self) -> AsyncIterator[Sighting]:
         """See `device_agent.radio.Radio`."""
@@ -90,10 +95,21 @@ class LoopbackLink:
         self._world = world
         self._deliver: Deliver | None = None
         self._serve: Serve | None = None
+        self._greeted: Greeted | None = None
 
-    def attach(self, deliver: Deliver, serve: Serve) -> None:
+    def attach(self, deliver: Deliver, serve: Serve, greeted: Greeted) -> None:
         """See `device_agent.link.Link`."""
-        self._deliver, self._serve = deliver, serve
+        self._deliver, self._serve, self._greeted = deliver, serve, greeted
+
+    async def greet(self, endpoint: Endpoint) -> Greeting:
+        """See `device_agent.link.Link`. A device's name is its radio id and its endpoint: all of that is in memory."""
+        peer = PeerId(endpoint.host)
+        await self._cross(peer, _GREETING_BYTES)
+        greeted = self._world.links[peer]._greeted
+        if greeted is None:
+            raise LinkLost(f"{peer} does not answer")
+        greeted(_greeting(self._own))
+        return _greeting(peer)
 
     async def send(self, peer: PeerId, message: bytes) -> None:
         """See `device_agent.link.Link`."""
@@ -121,6 +137,14 @@ class LoopbackLink:
         await asyncio.sleep(self._world.air.latency_s + size_bytes / self._world.air.bytes_per_s)
         if not self._world.in_range(self._own, peer):
             raise LinkLost(f"{peer} went out of range during a transfer")
+
+
+def _endpoint(peer: PeerId) -> Endpoint:
+    return Endpoint(host=peer, port=1)
+
+
+def _greeting(peer: PeerId) -> Greeting:
+    return Greeting(peer=peer, radio_id=RadioId(peer), endpoint=_endpoint(peer))
 
 
 class InProcessTransport(httpx.AsyncBaseTransport):

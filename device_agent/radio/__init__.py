@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, Protocol
 
+RadioId = NewType("RadioId", str)
+"""What a device shows on its radios for some minutes: a hint of who it is, and no more."""
+
 PeerId = NewType("PeerId", str)
-"""The id a peer shows on its radios; a hint, authenticated only on the link."""
+"""Who a peer is, for as long as it keeps its account: known once the link has authenticated it."""
 
 
 class Medium(StrEnum):
@@ -20,20 +23,38 @@ class Medium(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """One sign of life of one peer.
+class Endpoint:
+    """Where a device's link answers.
 
     Attributes:
-        peer: the id it showed.
+        host: an IP address, with its scope where it needs one.
+        port: of TCP.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One sign of one device. Who it is, the link has to find out.
+
+    Attributes:
+        radio_id: what it showed.
         seen_at_s: the clock's monotonic seconds.
         medium: where it was seen.
         rssi_dbm: signal strength, None where the medium has none.
+        endpoint: where its link answers, None where the medium does not tell.
     """
 
-    peer: PeerId
+    radio_id: RadioId
     seen_at_s: float
     medium: Medium
     rssi_dbm: int | None = None
+    endpoint: Endpoint | None = None
 
 
 class Radio(Protocol):

@@ -137,7 +137,7 @@ class FakeLink:
     fault: Exception | None = None
     wire: bytes = b""
 
-    def attach(self, _deliver: object, _serve: object) -> None:
+    def attach(self, _deliver: object, _serve: object, _greeted: object) -> None:
         return None
 
     async def send(self, _peer: str, message: bytes) -> None:

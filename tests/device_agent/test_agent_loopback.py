@@ -13,10 +13,11 @@ from flask import Flask, Response, abort, request
 
 from device_agent.errors import LinkLost, PeerFault
 from device_agent.learning.worker import Measured
+from device_agent.link import Greeting
 from device_agent.loopback.clock import VirtualClock, VirtualLoop, WorldStalled
 from device_agent.loopback.contacts import Contact
 from device_agent.loopback.world import Air, InProcessTransport, World, wait_virtually
-from device_agent.radio import PeerId, Sighting
+from device_agent.radio import Endpoint, PeerId, Sighting
 
 T = TypeVar("T")
 A, B, C = (PeerId(name) for name in "abc")
@@ -120,7 +121,7 @@ def test_devices_hear_each_other_while_they_are_in_range() -> None:
         return heard
 
     heard = in_world(play, AB)
-    assert [(one.peer, one.seen_at_s) for one in heard] == [(A, 10), (A, 15), (A, 20), (A, 25)]
+    assert [(one.radio_id, one.seen_at_s) for one in heard] == [(A, 10), (A, 15), (A, 20), (A, 25)]
 
 
 def test_range_begins_and_ends_with_the_contact() -> None:
@@ -138,7 +139,7 @@ def test_range_begins_and_ends_with_the_contact() -> None:
 def test_a_message_takes_latency_and_bytes_and_arrives() -> None:
     async def play(world: World) -> tuple[list[tuple[PeerId, bytes]], float]:
         got: list[tuple[PeerId, bytes]] = []
-        world.links[B].attach(lambda peer, data: got.append((peer, data)), lambda *_: None)
+        world.links[B].attach(lambda peer, data: got.append((peer, data)), lambda *_: None, print)
         await asyncio.sleep(11)
         await world.links[A].send(B, b"x" * 200)
         return got, now_s()
@@ -148,7 +149,7 @@ def test_a_message_takes_latency_and_bytes_and_arrives() -> None:
 
 def test_a_link_out_of_range_or_to_nobody_or_cut_on_the_way_is_lost() -> None:
     async def play(world: World) -> None:
-        world.links[B].attach(lambda *_: pytest.fail("nothing may arrive"), lambda *_: b"y")
+        world.links[B].attach(lambda *_: pytest.fail("nothing may arrive"), lambda *_: b"y", print)
         with pytest.raises(LinkLost, match="b is out of range"):
             await world.links[A].send(B, b"x")
         await asyncio.sleep(11)
@@ -166,7 +167,7 @@ def test_a_fetch_gives_what_is_served_and_nothing_else() -> None:
     served = {b"d" * 32: b"z" * 100}
 
     async def play(world: World) -> tuple[bytes, float]:
-        world.links[B].attach(lambda *_: None, lambda _, digest: served.get(digest))
+        world.links[B].attach(lambda *_: None, lambda _, digest: served.get(digest), print)
         await asyncio.sleep(11)
         with pytest.raises(PeerFault, match="does not hand out"):
             await world.links[A].fetch(B, b"e" * 32, max_bytes=1000)
@@ -178,6 +179,21 @@ def test_a_fetch_gives_what_is_served_and_nothing_else() -> None:
     data, took_s = in_world(play, AB)
     assert data == b"z" * 100
     assert took_s == pytest.approx(1 + 0.64 + 1 + 1)
+
+
+def test_a_greeting_tells_both_who_the_other_is() -> None:
+    async def play(world: World) -> tuple[list[Greeting], Greeting]:
+        met: list[Greeting] = []
+        world.links[B].attach(lambda *_: None, lambda *_: None, met.append)
+        there = Endpoint(host=B, port=1)
+        with pytest.raises(LinkLost, match="out of range"):
+            await world.links[A].greet(there)
+        await asyncio.sleep(11)
+        return met, await world.links[A].greet(there)
+
+    met, answer = in_world(play, AB)
+    assert [one.peer for one in met] == [A]
+    assert answer.peer == B
 
 
 # -- transport and work -----------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ from device_agent.encounter import Effect, Role, Stage
 from device_agent.errors import PeerFault
 from device_agent.health import Vitals
 from device_agent.journal import Journal
+from device_agent.link import Greeting
 from device_agent.messages import Accept, Decline, Propose, Refusal, parse
 from device_agent.neighborhood import Neighborhood
 from device_agent.proposals import Proposals
-from device_agent.radio import Medium, PeerId, Sighting
+from device_agent.radio import Endpoint, PeerId, RadioId
 from device_agent.settings import Settings
 
 PEER = PeerId("peer")
@@ -43,10 +44,11 @@ class Rig:
         self.party = Party(journal)
         self.clock = Clock()
         self.vitals = Vitals()
-        self.neighborhood = Neighborhood(lost_after_s=20, usual_contact_s=120)
+        self.neighborhood = Neighborhood(lost_after_s=20, usual_contact_s=120, ping_every_s=8)
         for number in range(peers):
-            name = PeerId(f"peer{number or ''}")
-            self.neighborhood.observe(Sighting(peer=name, seen_at_s=0, medium=Medium.LOOPBACK))
+            name = f"peer{number or ''}"
+            endpoint = Endpoint(host=name, port=1)
+            self.neighborhood.greeted(Greeting(peer=PeerId(name), radio_id=RadioId(name), endpoint=endpoint), 0)
         self.proposals = Proposals(
             encounters=self.party.encounters,
             neighborhood=self.neighborhood,

@@ -17,8 +17,6 @@ from device_agent.ballot import judge, judge_missing
 from device_agent.clock import SystemClock
 from device_agent.health import Guards, Unfit, Vitals, unfit, vitals_reader
 from device_agent.learning import Assessment
-from device_agent.neighborhood import Neighborhood
-from device_agent.radio import Medium, PeerId, Sighting
 
 # -- ballot -----------------------------------------------------------------------------------------------------------
 
@@ -76,73 +74,6 @@ def test_a_missing_model_is_the_fault_of_who_owes_it() -> None:
 def test_the_contract_takes_every_ballot(previous: int | None, updated: int | None, tau: int) -> None:
     ballot = judge(Assessment(previous_correct=previous, updated_correct=updated, total=9), tolerance_bps=tau)
     assert ballot.reason.allows(valid=ballot.valid)
-
-
-# -- neighborhood -----------------------------------------------------------------------------------------------------
-
-A, B = PeerId("a"), PeerId("b")
-
-
-def sighting(peer: PeerId, at_s: float) -> Sighting:
-    return Sighting(peer=peer, seen_at_s=at_s, medium=Medium.LOOPBACK)
-
-
-def neighborhood() -> Neighborhood:
-    return Neighborhood(lost_after_s=20, usual_contact_s=120)
-
-
-def test_a_peer_comes_up_once_and_goes_down_after_its_silence() -> None:
-    near = neighborhood()
-    up = near.observe(sighting(A, 5))
-    assert up is not None
-    assert up.neighbor.since_s == 5
-    assert near.observe(sighting(A, 10)) is None
-    assert near.forget_silent(29.9) == ()
-    (down,) = near.forget_silent(30)
-    assert (down.neighbor.peer, down.neighbor.since_s, down.neighbor.last_seen_s) == (A, 5, 10)
-    assert A not in near
-    assert near.observe(sighting(A, 40)) is not None
-
-
-def test_an_old_sighting_does_not_turn_time_back() -> None:
-    near = neighborhood()
-    near.observe(sighting(A, 10))
-    near.observe(sighting(A, 3))
-    assert near.neighbors[0].last_seen_s == 10
-
-
-def test_a_contact_is_expected_to_last_as_the_median_of_past_ones() -> None:
-    near = neighborhood()
-    at_s = 0.0
-    for length_s in (30, 200, 50):
-        near.observe(sighting(A, at_s))
-        near.observe(sighting(A, at_s + length_s))
-        at_s += length_s + 100
-        near.forget_silent(at_s)
-    near.observe(sighting(A, at_s))
-    assert near.expected_remaining_s(A, at_s) == 50
-    assert near.expected_remaining_s(A, at_s + 10) == 40
-    assert near.expected_remaining_s(A, at_s + 100) == 25  # longer than ever: a quarter of its age more
-    near.observe(sighting(B, at_s))
-    assert near.expected_remaining_s(B, at_s) == 120
-    assert near.expected_remaining_s(PeerId("nobody"), at_s) == 0
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 50)), max_size=40))
-def test_ups_and_downs_take_turns(steps: list[tuple[str, float]]) -> None:
-    near = neighborhood()
-    up: set[str] = set()
-    now_s = 0.0
-    for peer, later_s in steps:
-        now_s += later_s
-        for down in near.forget_silent(now_s):
-            up.remove(down.neighbor.peer)
-        if near.observe(sighting(PeerId(peer), now_s)) is not None:
-            assert peer not in up
-            up.add(peer)
-        assert {one.peer for one in near.neighbors} == up
-        assert all(now_s - one.last_seen_s < 20 for one in near.neighbors)
-        assert all(near.expected_remaining_s(one.peer, now_s) >= 0 for one in near.neighbors)
 
 
 # -- health -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from device_agent.messages import Accept, Decline, Message, Offer, Propose, Reve
 from device_agent.observation import Observe
 from device_agent.own_model import OwnModel
 from device_agent.radio import PeerId
-from models.snapshot import pack
 
 
 class Conversation:
@@ -39,7 +38,7 @@ class Conversation:
             self._observe("peer fault", peer=peer, reason=str(fault))
 
     def serve(self, peer: PeerId, digest: bytes) -> bytes | None:
-        """Return the packed snapshot of `digest` if this peer may have it now.
+        """Return the snapshot of `digest` if this peer may have it now.
 
         A Learner lends its previous model once the Neighbor accepted; a Neighbor gives the updated one once both
         salts are out.
@@ -51,8 +50,7 @@ class Conversation:
             lends = one.role is Role.LEARNER and digest == previous and one.stage is not Stage.PROPOSED
             gives = one.role is Role.NEIGHBOR and digest == one.updated and Effect.REVEAL in one.done
             if lends or gives:
-                data = self._own.snapshot(digest)
-                return None if data is None else pack(data)
+                return self._own.snapshot(digest)
         return None
 
     def _take(self, peer: PeerId, message: Message) -> None:

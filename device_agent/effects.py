@@ -28,7 +28,7 @@ from device_agent.own_model import MAX_AGE, OwnModel
 from device_agent.radio import PeerId
 from device_agent.settings import Settings
 from models.registry import Architecture
-from models.snapshot import parse, unpack
+from models.snapshot import parse
 
 T = TypeVar("T")
 
@@ -177,8 +177,7 @@ class Effects:
         self._encounters.apply(one.key, Happening.UPDATED_ARRIVED, snapshot=(digest, data))
 
     async def _fetch(self, peer: PeerId, digest: bytes) -> bytes:
-        limit = self._settings.max_model_bytes
-        data = unpack(await self._link.fetch(peer, digest, max_bytes=limit), limit)
+        data = await self._link.fetch(peer, digest, max_bytes=self._settings.max_model_bytes)
         if hashlib.sha256(data).digest() != digest:
             raise PeerFault("the snapshot's SHA-256 is not the one agreed on")
         parse(data, self._architecture)

@@ -18,7 +18,7 @@ from device_agent.encounter import (
     step,
     step_on_chain,
 )
-from device_agent.errors import AgentError, GatewayRefused, LinkLost, PeerFault, WorkerDied
+from device_agent.errors import AgentError, GatewayRefused, LinkLost, PeerFault, StorageFault, WorkerDied
 from device_agent.journal import Journal, NewOperation
 from device_agent.observation import Observe
 from models.errors import ModelsError
@@ -153,7 +153,7 @@ class Encounters:
         fault: str | None = None
         try:
             operation = await self._perform(one, effect)
-        except (LinkLost, PeerFault, ModelsError, WorkerDied, GatewayRefused, ContractsError) as error:
+        except (LinkLost, PeerFault, ModelsError, StorageFault, WorkerDied, GatewayRefused, ContractsError) as error:
             fault = f"{effect}: {error}"
         self._journal.performed(effect_id, operation)
         if effect is Effect.CONCLUDE:

@@ -6,6 +6,7 @@ AgentError
 ├── PeerFault            the peer broke the protocol; nothing of what it sent is used
 ├── GatewayUnreachable   no gateway answered; the outbox keeps the work
 ├── GatewayRefused       the gateway said no, with a stable code
+├── StorageFault         a file cannot be written; is the disk full?
 ├── JournalFault         the journal is not writable or not ours
 ├── WorkerDied           the training or validation process ended
 ├── RunExists            something is in the way of a new run
@@ -53,6 +54,10 @@ class GatewayRefused(AgentError):
 
 class JournalFault(AgentError):
     """The journal cannot be opened or written."""
+
+
+class StorageFault(AgentError):
+    """A file cannot be written or read; the message says which, and why."""
 
 
 class WorkerDied(AgentError):

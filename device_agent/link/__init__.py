@@ -31,7 +31,7 @@ Deliver = Callable[[PeerId, bytes], None]
 """Takes a message from a peer; must not block."""
 
 Serve = Callable[[PeerId, bytes], bytes | None]
-"""Returns the packed snapshot of a digest for a peer, or None if it may not have it."""
+"""Returns the canonical bytes of the snapshot of a digest for a peer, or None if it may not have it."""
 
 Greeted = Callable[[Greeting], None]
 """Takes the greeting of a peer that made contact by itself; must not block."""
@@ -53,5 +53,8 @@ class Link(Protocol):
         ...
 
     async def fetch(self, peer: PeerId, digest: bytes, *, max_bytes: int) -> bytes:
-        """Pull a packed snapshot. Raises `LinkLost`, or `PeerFault` if the peer refuses or sends too much."""
+        """Pull a snapshot's canonical bytes, at most `max_bytes`; they are to be checked against `digest`.
+
+        Raises `LinkLost`, or `PeerFault` if the peer refuses, or sends too much or what cannot be unpacked.
+        """
         ...

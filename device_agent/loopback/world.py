@@ -20,6 +20,7 @@ from device_agent.learning.worker import Answer
 from device_agent.link import Deliver, Greeted, Greeting, Serve
 from device_agent.loopback.contacts import Contact
 from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
+from models.snapshot import pack
 
 _GREETING_BYTES = 600
 """What a greeting takes on a real link, about."""
@@ -123,13 +124,13 @@ class LoopbackLink:
         """See `device_agent.link.Link`."""
         await self._cross(peer, 64)
         serve = self._world.links[peer]._serve
-        wire = None if serve is None else serve(self._own, digest)
-        if wire is None:
+        data = None if serve is None else serve(self._own, digest)
+        if data is None:
             raise PeerFault(f"{peer} does not hand out {digest.hex()}")
-        if len(wire) > max_bytes:
-            raise PeerFault(f"{peer} sends {len(wire)} bytes, more than {max_bytes}")
-        await self._cross(peer, len(wire))
-        return wire
+        if len(data) > max_bytes:
+            raise PeerFault(f"{peer} sends {len(data)} bytes, more than {max_bytes}")
+        await self._cross(peer, len(pack(data)))
+        return data
 
     async def _cross(self, peer: PeerId, size_bytes: int) -> None:
         if not self._world.in_range(self._own, peer):

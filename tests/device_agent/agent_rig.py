@@ -131,11 +131,11 @@ class FakeGateway:
 
 @dataclass
 class FakeLink:
-    """Keeps what is sent; `fault` is raised instead. Fetches give `wire`."""
+    """Keeps what is sent; `fault` is raised instead. Fetches give `data`."""
 
     sent: list[bytes] = field(default_factory=list)
     fault: Exception | None = None
-    wire: bytes = b""
+    data: bytes = b""
 
     def attach(self, _deliver: object, _serve: object, _greeted: object) -> None:
         return None
@@ -149,7 +149,7 @@ class FakeLink:
     async def fetch(self, _peer: str, _digest: bytes, *, max_bytes: int) -> bytes:
         if self.fault:
             raise self.fault
-        return self.wire
+        return self.data
 
 
 class FakeAdapter:

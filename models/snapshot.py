@@ -160,7 +160,7 @@ def pack(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
 
 
-def unpack(wire: bytes, max_bytes: int) -> bytes:
+def unpack(wire: bytes | bytearray, max_bytes: int) -> bytes:
     """Return what `pack` was given, if that is at most `max_bytes` long.
 
     Memory use is bounded by `max_bytes` before anything is decompressed. Raises MalformedSnapshot.

@@ -112,7 +112,7 @@ class Client:
         except MalformedSnapshot as error:
             raise PeerFault(f"{peer} sends what cannot be unpacked: {error}") from error
 
-    async def _packed(self, peer: PeerId, digest: str, max_bytes: int) -> bytes:
+    async def _packed(self, peer: PeerId, digest: str, max_bytes: int) -> bytearray:
         give_up_s = time.monotonic() + self._limits.patience_s
         part: Part | None = None
         try:
@@ -266,14 +266,7 @@ def _open(connection: Connection, known: _Peer) -> None:
 def _download(connection: Connection, known: _Peer, path: str, part: Part, deadline_s: float) -> int:
     try:
         _open(connection, known)
-        return connection.download(
-            path,
-            start=part.received,
-            size_bytes=part.size_bytes,
-            deadline_s=deadline_s,
-            headers=known.headers,
-            take=part.take,
-        )
+        return connection.download(path, part, deadline_s=deadline_s, headers=known.headers)
     finally:
         connection.close()
 

@@ -6,12 +6,13 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from device_agent.errors import LinkLost, PeerFault
 from device_agent.link.limits import Limits
+from device_agent.link.parts import Part
 from device_agent.link.tls import client_context, key_of
 from device_agent.radio import Endpoint
 
@@ -74,22 +75,13 @@ class Connection:
             raise PeerFault(f"an answer of more than {max_bytes} bytes to {path}")
         return Answer(status=response.status, body=data)
 
-    def download(
-        self,
-        path: str,
-        *,
-        start: int,
-        size_bytes: int,
-        deadline_s: float,
-        headers: Mapping[str, str],
-        take: Callable[[memoryview], object],
-    ) -> int:
-        """Fetch the bytes from `start` to the end of `size_bytes`, giving them to `take` as they come.
+    def download(self, path: str, part: Part, *, deadline_s: float, headers: Mapping[str, str]) -> int:
+        """Fetch the rest of a part, until `deadline_s` (`time.monotonic`).
 
-        `deadline_s` is of `time.monotonic`. Returns the status: 206, or another one after which nothing was taken.
-        Raises `LinkLost` if the connection breaks, `PeerFault` if the peer sends other bytes than were asked for, and
-        whatever `take` raises.
+        Returns the status: 206, or another one where nothing was received. Raises `LinkLost` if the connection breaks,
+        `PeerFault` if the peer sends other bytes than were asked for, `StorageFault` from the part.
         """
+        start, size_bytes = part.received, part.size_bytes
         try:
             response = self._request("GET", path, b"", {"Range": f"bytes={start}-", **headers})
             if response.status != http.client.PARTIAL_CONTENT:
@@ -99,34 +91,17 @@ class Connection:
             if response.length != size_bytes - start:
                 raise PeerFault("the peer sends more or less than the range asked for")
             self._timeout(self._limits.idle_s)
+            while part.received < size_bytes:
+                count = response.readinto(part.rest(_BLOCK_BYTES))
+                if not count:
+                    raise OSError("the peer hung up")
+                part.got(count)
+                if time.monotonic() > deadline_s:
+                    raise OSError("the transfer is too slow")
         except _FAULTS as error:
             self.close()
             raise self._lost(error) from error
-        self._receive(response, size_bytes - start, deadline_s, take)
         return response.status
-
-    def _receive(
-        self,
-        response: http.client.HTTPResponse,
-        left: int,
-        deadline_s: float,
-        take: Callable[[memoryview], object],
-    ) -> None:
-        block = memoryview(bytearray(_BLOCK_BYTES))
-        while left:
-            try:
-                count = response.readinto(block[: min(left, _BLOCK_BYTES)])
-            except _FAULTS as error:
-                self.close()
-                raise self._lost(error) from error
-            if not count:
-                self.close()
-                raise self._lost("the peer hung up")
-            take(block[:count])
-            left -= count
-            if left and time.monotonic() > deadline_s:
-                self.close()
-                raise self._lost("the transfer is too slow")
 
     def abort(self) -> None:
         """End whatever another thread does with it."""

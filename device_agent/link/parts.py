@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import time
 from pathlib import Path
 
 from device_agent.errors import StorageFault
 from device_agent.link.limits import Limits
 
 _SUFFIX = ".part"
+_KEEP_EVERY_S = 1.0
 
 
 class Part:
-    """The bytes of one transfer so far. Raises `StorageFault` where the disk does not take them."""
+    """The bytes of one transfer so far: in memory, and on disk a second later at the latest.
+
+    A quick transfer never touches the disk, one that is cut leaves all it had there.
+    """
 
     def __init__(self, path: Path, size_bytes: int) -> None:
-        self._path = path
+        """Go on with what the file holds. Raises `StorageFault` if it cannot be used."""
+        self.path = path
         self.size_bytes = size_bytes
+        self._data = bytearray(size_bytes)
+        self._kept = 0
+        self._kept_at_s = time.monotonic()
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self.received = os.fstat(self._file).st_size
-            if self.received > size_bytes:
-                os.ftruncate(self._file, 0)
-                self.received = 0
-            os.lseek(self._file, self.received, os.SEEK_SET)
+            if path.exists() and path.stat().st_size <= size_bytes:
+                with path.open("rb") as file:
+                    self._kept = file.readinto(self._data)
         except OSError as error:
             raise StorageFault(f"{path}: {error.strerror}") from error
+        self.received = self._kept
 
-    def take(self, block: memoryview) -> None:
-        """Append what has arrived."""
+    def rest(self, at_most: int) -> memoryview:
+        """Return where the next bytes go."""
+        return memoryview(self._data)[self.received : self.received + at_most]
+
+    def got(self, count: int) -> None:
+        """Note that they went there. Raises `StorageFault` if the disk does not take what is due to be kept."""
+        self.received += count
+        if time.monotonic() - self._kept_at_s > _KEEP_EVERY_S and self.received < self.size_bytes:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write what is not on disk yet. Raises `StorageFault`."""
+        self._kept_at_s = time.monotonic()
+        if self.received == self._kept:
+            return
         try:
-            while block:
-                written = os.write(self._file, block)
-                self.received += written
-                block = block[written:]
+            with self.path.open("r+b" if self._kept else "wb") as file:
+                file.seek(self._kept)
+                file.write(memoryview(self._data)[self._kept : self.received])
         except OSError as error:
-            raise StorageFault(f"{self._path}: {error.strerror}") from error
+            raise StorageFault(f"{self.path}: {error.strerror}") from error
+        self._kept = self.received
 
-    def finish(self) -> bytes:
-        """Return all bytes, and remove the file."""
+    def finish(self) -> bytearray:
+        """Return all bytes, and remove what was kept of them."""
+        self._kept = self.received
         try:
-            data = os.pread(self._file, self.size_bytes, 0)
-            self._path.unlink()
+            self.path.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageFault(f"{self._path}: {error.strerror}") from error
-        self.close()
-        return data
-
-    def close(self) -> None:
-        """Keep it for later."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+            raise StorageFault(f"{self.path}: {error.strerror}") from error
+        return self._data
 
 
 class Parts:
@@ -89,9 +101,9 @@ class Parts:
         return part
 
     def done(self, part: Part) -> None:
-        """Say that a part is not written to any more."""
-        part.close()
-        self._open.discard(part._path)
+        """Say that a part is not received any more: what there is of it is kept. Raises `StorageFault`."""
+        self._open.discard(part.path)
+        part.keep()
 
     def _make_room(self, wanted: Path, size_bytes: int) -> None:
         """Drop the oldest until what is kept and the new one are within the limit."""

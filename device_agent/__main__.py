@@ -157,14 +157,14 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 def _check_inputs(scenario: Scenario) -> None:
     """Read what the run will read, so that nothing is written or deleted for a run that cannot start."""
+    from device_agent.learning.choices import spread  # noqa: PLC0415
     from device_agent.loopback.contacts import trace_contacts  # noqa: PLC0415
-    from device_agent.loopback.given import spread  # noqa: PLC0415
     from models.data import load  # noqa: PLC0415
 
     contacts = scenario.contacts
     if contacts.file is not None:
         trace_contacts(contacts.file, devices=scenario.devices.count, gap_s=contacts.merge_gap_s)
-    spread(scenario, load(scenario.data.dataset))
+    spread(scenario.data, load(scenario.data.dataset), count=scenario.devices.count, seed=scenario.seed)
 
 
 def _run(scenario: Scenario, folder: RunFolder, *, quiet: bool) -> int:

@@ -6,9 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from device_agent.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a file of settings: checked strictly, and never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
 
 M = TypeVar("M", bound=BaseModel)
 

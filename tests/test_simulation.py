@@ -7,7 +7,8 @@ import pytest
 from simulation_run import Result, run, through
 
 from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet, settle
-from device_agent.loopback.scenario import TOKEN, Scenario
+from device_agent.learning.choices import TOKEN
+from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Seen
 from device_agent.settings import Door
 

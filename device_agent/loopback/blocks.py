@@ -11,9 +11,10 @@ from contracts.identity import Identity
 from contracts.localchain import LocalChain
 from contracts.settlement import ParameterSet
 from device_agent.gateway import GatewayClient
+from device_agent.learning.choices import base_units
 from device_agent.loopback.bank import Bank
 from device_agent.loopback.clock import VirtualClock
-from device_agent.loopback.given import Given, base_units
+from device_agent.loopback.given import Given
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
 from device_agent.loopback.world import InProcessTransport

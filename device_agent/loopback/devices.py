@@ -10,13 +10,13 @@ from device_agent.agent import Agent
 from device_agent.gateway import GatewayClient
 from device_agent.health import Vitals
 from device_agent.journal import Journal
-from device_agent.learning import Adapter, Model
-from device_agent.learning.gossip import Gossip
-from device_agent.learning.local import LocalAssessor, LocalTrainer, TrainingRates
-from device_agent.learning.oppcl import OppCL
+from device_agent.learning import Model
+from device_agent.learning.choices import Rows, base_units, held_out
+from device_agent.learning.compose import adapter_of, trainer_of
+from device_agent.learning.local import LocalAssessor
 from device_agent.learning.worker import Child, LocalData
 from device_agent.loopback.clock import VirtualClock
-from device_agent.loopback.given import Given, Rows, base_units
+from device_agent.loopback.given import Given
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Seen
 from device_agent.loopback.world import World, wait_virtually
@@ -85,27 +85,20 @@ async def make_device(
     honest = seen.honest[device]
     validators = scenario.devices.validators
     validator = validators is None or number < validators
-    held_out = max(1, round(len(rows) * scenario.data.validation_share))
+    voting, training = held_out(rows, scenario.data.validation_share)
 
     def local(part: Rows) -> LocalData:
         return LocalData(dataset=given.dataset.name, root=given.data_root, rows=part, flipped=not honest)
 
-    trainer = LocalTrainer(
+    trainer = trainer_of(
+        learning,
         place.training,
-        local(rows[held_out:]),
+        local(training),
         given.arch,
-        codec=learning.codec,
-        rates=TrainingRates(
-            batch_size=learning.batch_size, learning_rate=learning.learning_rate, momentum=learning.momentum
-        ),
         seed=scenario.seed,
         wait=wait_virtually(scenario.devices.training_images_per_s),
     )
-    adapter: Adapter
-    if learning.algorithm == "oppcl":
-        adapter = OppCL(trainer, max_rounds=learning.max_rounds, own_steps=learning.own_steps)
-    else:
-        adapter = Gossip(trainer, given.arch, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps)
+    adapter = adapter_of(learning, trainer, given.arch)
     initial = await trainer.train(blank, steps=learning.warmup_steps) if learning.warmup_steps else blank
     seen.models[device] = [initial.digest]
     seen.referee.ask(initial.digest, initial.data)
@@ -128,7 +121,7 @@ async def make_device(
         adapter=adapter,
         assessor=LocalAssessor(
             place.validation,
-            local(rows[:held_out]),
+            local(voting),
             given.arch,
             wait=wait_virtually(scenario.devices.validation_images_per_s),
         )

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from device_agent.errors import RunUnusable
+from device_agent.learning.choices import TOKEN
 from device_agent.loopback.plots import (
     Line,
     Votes,
@@ -20,7 +21,7 @@ from device_agent.loopback.plots import (
     votes_plot,
 )
 from device_agent.loopback.rundir import scenario_toml
-from device_agent.loopback.scenario import TOKEN, Scenario
+from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.summary import FORMAT
 
 PUBLISHED_GAS = 457_225

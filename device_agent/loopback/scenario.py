@@ -6,27 +6,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts.chain import PROFILES
 from contracts.settlement import DEFAULT_PARAMETERS
-from device_agent.config import read_toml
+from device_agent.config import Section, read_toml
 from device_agent.errors import ConfigError
+from device_agent.learning.choices import Data, Learning
 from device_agent.settings import Door
-from models.data import FOLDER_PREFIX, known_datasets
-from models.merge import Merge
-from models.registry import families
-from models.snapshot import Codec
-
-TOKEN = 10**18
-"""Token base units in one token."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Devices(_Part):
+class Devices(Section):
     """The devices and what they can do (speeds of a Raspberry Pi 4, one thread)."""
 
     count: int = Field(default=10, ge=2, le=1000)
@@ -36,61 +26,14 @@ class Devices(_Part):
     """How many of them take a validator seat, the first ones; default: all."""
 
 
-class Attackers(_Part):
+class Attackers(Section):
     """Devices that cheat: the last `count` ones. A label flipper trains and votes on mirrored labels."""
 
     kind: Literal["label_flip"] = "label_flip"
     count: int = Field(default=0, ge=0)
 
 
-class Data(_Part):
-    """The images and how they are spread over the devices."""
-
-    dataset: str = "fashion-mnist"
-    partition: Literal["iid", "label_shards", "dirichlet"] = "dirichlet"
-    alpha: float = Field(default=1.0, gt=0)
-    """Of Dirichlet: the smaller, the more unlike the devices' data."""
-    labels_per_device: int = Field(default=2, ge=1)
-    samples_per_label: int = Field(default=150, ge=1)
-    samples_per_device: int = Field(default=1000, ge=20)
-    """At most; of iid and Dirichlet."""
-    validation_share: float = Field(default=0.3, gt=0, lt=1)
-    """Part of a device's data that it votes with and never trains on."""
-
-    @field_validator("dataset")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in known_datasets() and not value.startswith(FOLDER_PREFIX):
-            raise ValueError(f"allowed are {', '.join(known_datasets())} and {FOLDER_PREFIX}PATH")
-        return value
-
-
-class Learning(_Part):
-    """The algorithm, the network and the hyper-parameters."""
-
-    algorithm: Literal["oppcl", "gossip"] = "oppcl"
-    architecture: str = "cnn6"
-    codec: Codec = Field(default=Codec.INT8, strict=False)
-    merge: Merge = Field(default=Merge.MEAN, strict=False)
-    max_rounds: int = Field(default=3, ge=1)
-    """OppCL: mini-batches a Neighbor trains for a Learner."""
-    own_steps: int = Field(default=3, ge=0)
-    """Mini-batches a Learner trains after it has adopted a model."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Mini-batches every device trains alone before the first encounter."""
-    batch_size: int = Field(default=50, ge=1)
-    learning_rate: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-
-    @field_validator("architecture")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in families():
-            raise ValueError(f"allowed are {', '.join(families())}")
-        return value
-
-
-class Incentives(_Part):
+class Incentives(Section):
     """The contract's parameters and what devices put in. Amounts in whole tokens, shares in 1/10,000."""
 
     reward: float = Field(default=1.0, gt=0, le=1e6)
@@ -114,7 +57,7 @@ class Incentives(_Part):
         return self
 
 
-class Contacts(_Part):
+class Contacts(Section):
     """Who meets whom: at random, or from a trace of "t i j" lines."""
 
     kind: Literal["random", "trace"] = "random"
@@ -133,7 +76,7 @@ class Contacts(_Part):
         return self
 
 
-class AirTimes(_Part):
+class AirTimes(Section):
     """How radios and links behave."""
 
     sighting_every_s: float = Field(default=5.0, gt=0)
@@ -141,7 +84,7 @@ class AirTimes(_Part):
     bytes_per_s: float = Field(default=1.5e6, gt=0)
 
 
-class ChainChoice(_Part):
+class ChainChoice(Section):
     """Which chain; `--chain` on the command line goes first."""
 
     kind: str = "embedded"
@@ -155,7 +98,7 @@ class ChainChoice(_Part):
         return timed_chain(value)
 
 
-class Run(_Part):
+class Run(Section):
     """When it is over."""
 
     encounters: int = Field(default=80, ge=1)
@@ -164,7 +107,7 @@ class Run(_Part):
     """Virtual time after which the run ends in any case."""
 
 
-class Scenario(_Part):
+class Scenario(Section):
     """Everything a simulation depends on; the same scenario and seed give the same result."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")

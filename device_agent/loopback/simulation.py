@@ -18,13 +18,14 @@ from contracts.identity import Identity
 from contracts.localchain import LocalChain, open_chain
 from device_agent.errors import WorkerDied
 from device_agent.learning import Model
+from device_agent.learning.choices import base_units, spread
 from device_agent.learning.worker import Child, FreshTask, Kind, Trained
 from device_agent.loopback.bank import Bank
 from device_agent.loopback.blocks import Blocks, escrow_settings, open_relay
 from device_agent.loopback.clock import VirtualClock, VirtualLoop
 from device_agent.loopback.contacts import Contact, random_contacts, trace_contacts
 from device_agent.loopback.devices import Device, Place, make_device, names
-from device_agent.loopback.given import Given, base_units, spread
+from device_agent.loopback.given import Given
 from device_agent.loopback.recorder import EventLog, Referee
 from device_agent.loopback.scenario import Scenario
 from device_agent.loopback.seen import Progress, Seen
@@ -134,7 +135,7 @@ async def _live(
         world=world, gateway=relay.client, clock=clock, training=children.training, validation=children.validation
     )
     blank = _blank(given, children.training)
-    rows = spread(scenario, given.dataset)
+    rows = spread(scenario.data, given.dataset, count=scenario.devices.count, seed=scenario.seed)
     devices: list[Device] = []
     for number, identity in enumerate(identities):
         device = await make_device(

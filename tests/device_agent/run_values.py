@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from device_agent.loopback.scenario import TOKEN, Scenario
+from device_agent.learning.choices import TOKEN
+from device_agent.loopback.scenario import Scenario
 
 Json = dict[str, Any]
 

@@ -116,7 +116,7 @@ class Pool:
 
     def open(self, agreed: Terms) -> calls.Open:
         digest = encounter_id(agreed, self.domain)
-        learner, neighbor = (signing.sign(self.whose(who), digest) for who in (agreed.learner, agreed.neighbor))
+        learner, neighbor = (signing.sign(self.whose(who).key, digest) for who in (agreed.learner, agreed.neighbor))
         return calls.Open(
             terms=agreed,
             learner_r=learner[:32],
@@ -150,7 +150,7 @@ class Pool:
     def halves(self, agreed: Terms) -> list[calls.ReportSigned]:
         """Each side's half of the report, as devices hand it to a gateway."""
         digest = signing.report_digest(encounter_id(agreed, self.domain), _UPDATED, self.domain)
-        learner, neighbor = (signing.sign(self.whose(who), digest) for who in (agreed.learner, agreed.neighbor))
+        learner, neighbor = (signing.sign(self.whose(who).key, digest) for who in (agreed.learner, agreed.neighbor))
         return [
             calls.ReportSigned(
                 terms=agreed,
@@ -169,7 +169,7 @@ class Pool:
         panel_ = tuple(self.people.index(who) + 1 for who in self.voters(agreed))
         found = []
         for position, who in enumerate(self.voters(agreed)[:VOTERS]):
-            signature = signing.sign(who, digest)
+            signature = signing.sign(who.key, digest)
             found.append(
                 calls.VoteSigned(
                     encounter=name,
@@ -187,8 +187,8 @@ class Pool:
     def settle(self, agreed: Terms) -> calls.Settle:
         name = encounter_id(agreed, self.domain)
         vote = signing.vote_digest(name, _UPDATED, self.domain, valid=True, reason=VoteReason.ACCURACY)
-        ballots = [(True, VoteReason.ACCURACY, signing.sign(who, vote)) for who in self.voters(agreed)[:VOTERS]]
-        report = signing.sign(self.whose(agreed.learner), signing.report_digest(name, _UPDATED, self.domain))
+        ballots = [(True, VoteReason.ACCURACY, signing.sign(who.key, vote)) for who in self.voters(agreed)[:VOTERS]]
+        report = signing.sign(self.whose(agreed.learner).key, signing.report_digest(name, _UPDATED, self.domain))
         return calls.Settle(
             terms=agreed,
             updated=_UPDATED,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
+import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 
-from contracts import signing
+from contracts import curve, signing
+from contracts.addresses import checksum_address
+
+_DYNAMIC_FEE_TYPE = bytes([2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +26,17 @@ class Identity:
 
     def __init__(self, key: bytes) -> None:
         """Take a 32-byte private key. Raises ValueError for anything else."""
-        self._account: LocalAccount = Account.from_key(key)
+        self._address = checksum_address(curve.address(key))
+        self._key = bytes(key)
 
     @property
     def address(self) -> str:
         """The account's checksum address."""
-        return str(self._account.address)
+        return self._address
 
     def sign_digest(self, digest: bytes) -> bytes:
         """Sign a 32-byte digest of `contracts.signing`, or an encounter id; return 64 bytes."""
-        return signing.sign(self._account, digest)
+        return signing.sign(self._key, digest)
 
     def __repr__(self) -> str:
         return f"Identity({self.address})"
@@ -43,18 +45,8 @@ class Identity:
         self, *, chain_id: int, nonce: int, target: str, data: bytes, gas: int, fees: Fees, value_wei: int = 0
     ) -> tuple[bytes, bytes]:
         """Sign an EIP-1559 transaction; return (raw bytes, 32-byte hash)."""
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": chain_id,
-                "nonce": nonce,
-                "to": to_checksum_address(target),
-                "data": data,
-                "value": value_wei,
-                "gas": gas,
-                "maxPriorityFeePerGas": fees.tip_wei,
-                "maxFeePerGas": fees.max_fee_wei,
-            }
-        )
-        raw = bytes(signed.raw_transaction)
+        to = bytes.fromhex(target.removeprefix("0x"))
+        unsigned = [chain_id, nonce, fees.tip_wei, fees.max_fee_wei, gas, to, value_wei, data, []]
+        made = curve.sign(self._key, keccak(_DYNAMIC_FEE_TYPE + rlp.encode(unsigned)))
+        raw = _DYNAMIC_FEE_TYPE + rlp.encode([*unsigned, made.y_parity, made.r, made.s])
         return raw, keccak(raw)

@@ -7,12 +7,9 @@ encounter id.
 from typing import Final
 
 from eth_abi.abi import encode as abi_encode
-from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
-from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature
-from eth_utils.exceptions import ValidationError
 
+from contracts import curve
 from contracts.addresses import checksum_address
 from contracts.calls import Action
 from contracts.states import VoteReason
@@ -29,7 +26,6 @@ _SEAL: Final = keccak(b"Seal(bytes32 encounter,bytes32 updated,bytes32 commitmen
 _ACTION: Final = keccak(b"Action(address account,uint8 kind,uint96 amount,uint32 nonce,uint40 deadline)")
 _PERMIT: Final = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
 _PERMIT_DOMAIN: Final = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def report_digest(encounter: bytes, updated: bytes, domain: Domain) -> bytes:
@@ -75,10 +71,10 @@ def permit_digest(*, token: Domain, owner: str, spender: str, amount: int, nonce
     )
 
 
-def sign(account: LocalAccount, digest: bytes) -> bytes:
-    """The 64-byte signature of a 32-byte digest."""
-    signed = account.unsafe_sign_hash(digest)  # type: ignore[arg-type]  # any 32 bytes
-    return signed.r.to_bytes(32, "big") + (signed.s | (signed.v - 27) << 255).to_bytes(32, "big")
+def sign(key: bytes, digest: bytes) -> bytes:
+    """The 64-byte signature of a 32-byte digest by a private key."""
+    made = curve.sign(key, digest)
+    return made.r.to_bytes(32) + (made.s | made.y_parity << 255).to_bytes(32)
 
 
 def expanded(signature: bytes) -> tuple[int, bytes, bytes]:
@@ -91,16 +87,10 @@ def signer(digest: bytes, signature: bytes) -> str | None:
     """Who signed; None where nobody did, or the signature is not one the contract takes (s in the upper half)."""
     if len(signature) != SIGNATURE_BYTES:
         return None
-    r = int.from_bytes(signature[:32], "big")
-    vs = int.from_bytes(signature[32:], "big")
-    s = vs & (2**255 - 1)
-    if not 0 < r < _ORDER or not 0 < s <= _ORDER // 2:
-        return None
-    try:
-        key = Signature(vrs=(vs >> 255, r, s)).recover_public_key_from_msg_hash(digest)
-    except (BadSignature, ValidationError):
-        return None
-    return checksum_address(key.to_canonical_address())
+    vs = int.from_bytes(signature[32:])
+    made = curve.Signature(r=int.from_bytes(signature[:32]), s=vs & (2**255 - 1), y_parity=vs >> 255)
+    found = curve.signer(digest, made)
+    return None if found is None else checksum_address(found)
 
 
 def evidence(report: bytes, ballots: list[tuple[bool, VoteReason, bytes]]) -> bytes:

@@ -7,9 +7,8 @@ from typing import Final
 
 import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
-from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature
 
+from contracts import curve
 from contracts.addresses import checksum_address
 from contracts.identity import Fees
 from gateway.errors import Code, Refusal
@@ -20,7 +19,6 @@ MAX_BATCH_BYTES: Final = 131_072
 """Of the gateway itself; nodes take none that is longer."""
 
 _DYNAMIC_FEE_TYPE: Final = 2
-_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _MAX_NONCE: Final = 2**63 - 1
 """What the database holds; EIP-2681 allows twice that, and no account gets there."""
 
@@ -147,14 +145,12 @@ def _check_member(name: str, length: int, member: object) -> None:
 
 def sender(found: Transaction) -> str:
     """Return the checksum address that signed it. Raises `Refusal` 400."""
-    if not 0 < found.r < _ORDER or not 0 < found.s <= _ORDER // 2:
+    if not 0 < found.r < curve.ORDER or not 0 < found.s <= curve.ORDER // 2:
         raise Refusal(400, Code.BAD_SIGNATURE, "r or s is out of range; s must be in the lower half (EIP-2)")
-    try:
-        signature = Signature(vrs=(found.y_parity, found.r, found.s))
-        key = signature.recover_public_key_from_msg_hash(found.signed_hash)
-        return checksum_address(key.to_canonical_address())
-    except BadSignature as error:
-        raise Refusal(400, Code.BAD_SIGNATURE, "no account can be recovered from the signature") from error
+    who = curve.signer(found.signed_hash, curve.Signature(r=found.r, s=found.s, y_parity=found.y_parity))
+    if who is None:
+        raise Refusal(400, Code.BAD_SIGNATURE, "no account can be recovered from the signature")
+    return checksum_address(who)
 
 
 def malformed(why: str) -> Refusal:

@@ -204,7 +204,7 @@ class Field:
 
     def open_call(self, agreed: Terms) -> bytes:
         digest = self.id(agreed)
-        learner, neighbor = (signing.sign(self.whose(who), digest) for who in (agreed.learner, agreed.neighbor))
+        learner, neighbor = (signing.sign(self.whose(who).key, digest) for who in (agreed.learner, agreed.neighbor))
         return calls.encode(
             calls.Open(
                 terms=agreed,
@@ -217,12 +217,16 @@ class Field:
 
     def report_signatures(self, agreed: Terms, updated: bytes = UPDATED) -> tuple[bytes, bytes]:
         digest = signing.report_digest(self.id(agreed), updated, self.domain)
-        return signing.sign(self.whose(agreed.learner), digest), signing.sign(self.whose(agreed.neighbor), digest)
+        return signing.sign(self.whose(agreed.learner).key, digest), signing.sign(
+            self.whose(agreed.neighbor).key, digest
+        )
 
     def signed_vote(
         self, agreed: Terms, who: LocalAccount, *, valid: bool, reason: VoteReason = VoteReason.ACCURACY
     ) -> bytes:
-        return signing.sign(who, signing.vote_digest(self.id(agreed), UPDATED, self.domain, valid=valid, reason=reason))
+        return signing.sign(
+            who.key, signing.vote_digest(self.id(agreed), UPDATED, self.domain, valid=valid, reason=reason)
+        )
 
     def vote_call(self, agreed: Terms, position: int, *, valid: bool) -> bytes:
         signature = self.signed_vote(agreed, self.voter(agreed, position), valid=valid)

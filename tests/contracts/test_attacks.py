@@ -83,7 +83,7 @@ def test_a02_signature_replay(field: Field) -> None:
         signing.vote_digest(field.id(first), UPDATED, other_escrow, valid=True, reason=VoteReason.ACCURACY),
         signing.report_digest(field.id(first), UPDATED, field.domain),
     ):
-        forged = good.evidence[:65] + signing.sign(voter, digest) + good.evidence[129:]
+        forged = good.evidence[:65] + signing.sign(voter.key, digest) + good.evidence[129:]
         refuses(field, replace(good, evidence=forged), reverts.NotOnPanel)
     # Another role: the Neighbor's check-in does not serve as the Learner's.
     third = field.signed_terms(nonce=2)
@@ -104,7 +104,7 @@ def test_a02_the_chain_id_that_counts_is_the_chains_own() -> None:
         opening = read(field, field.open_call(agreed), calls.Open)
         digest = field.id(agreed)
         assert field.read.encounter_id(agreed) == digest
-        foreign = signing.sign(ME, calls_digest(agreed, field, chain.chain_id + 1))
+        foreign = signing.sign(ME.key, calls_digest(agreed, field, chain.chain_id + 1))
         refused = field.refused(ME, calls.encode(replace(opening, learner_r=foreign[:32], learner_vs=foreign[32:])))
         assert isinstance(refused, reverts.WrongSigner)
         field.send(ME, calls.encode(opening))

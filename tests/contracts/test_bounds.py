@@ -185,7 +185,7 @@ def expiry_of_a_lane(field: Field) -> calls.Call:
 
 def act(field: Field, who: LocalAccount, kind: ActionKind, amount: int = 0) -> calls.Act:
     action = calls.Action(account=who.address, kind=kind, amount=amount, nonce=300, deadline=field.now + 100)
-    signature = signing.sign(who, signing.action_digest(action, field.domain))
+    signature = signing.sign(who.key, signing.action_digest(action, field.domain))
     return calls.Act(action=action, r=signature[:32], vs=signature[32:])
 
 
@@ -232,7 +232,7 @@ def permit(field: Field) -> calls.Call:
         nonce=0,
         deadline=field.now + 1_000,
     )
-    v, r, s = signing.expanded(signing.sign(NEWCOMER, digest))
+    v, r, s = signing.expanded(signing.sign(NEWCOMER.key, digest))
     return calls.Permit(owner=NEWCOMER.address, amount=STAKE, deadline=field.now + 1_000, v=v, r=r, s=s)
 
 

@@ -111,7 +111,7 @@ def _seal(field: Field, agreed: Terms, position: int, *, signed: bool) -> None:
     if not signed:
         field.send(voter, calls.encode(plain))
         return
-    signature = signing.sign(voter, signing.seal_digest(field.id(agreed), UPDATED, commitment, field.domain))
+    signature = signing.sign(voter.key, signing.seal_digest(field.id(agreed), UPDATED, commitment, field.domain))
     by_signature = calls.SealSigned(
         encounter=plain.encounter,
         updated=plain.updated,
@@ -152,7 +152,7 @@ def _account_steps(field: Field, token: str) -> None:
             field.send(me, calls.encode(staking))
     field.send(me, calls.encode_approve(field.deployment.escrow, TOKEN), to=token)
     action = calls.Action(account=me.address, kind=ActionKind.STAKE, amount=TOKEN, nonce=3, deadline=field.now + 100)
-    signature = signing.sign(me, signing.action_digest(action, field.domain))
+    signature = signing.sign(me.key, signing.action_digest(action, field.domain))
     field.send(PERSONS[2], calls.encode(calls.Act(action=action, r=signature[:32], vs=signature[32:])))
     field.send(me, calls.encode_unbond(TOKEN, 4))
     field.send(me, calls.encode_withdraw(), at=field.now + field.read.unbonding_period_s())

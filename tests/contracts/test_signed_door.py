@@ -114,7 +114,7 @@ def test_terms_with_a_member_that_exceeds_its_type_are_refused_though_both_signe
         words = [good[at : at + 32] for at in range(4, 4 + 32 * len(TERMS_TYPES), 32)]
         words[place] = (int.from_bytes(words[place], "big") | 1 << bit).to_bytes(32, "big")
         digest = typed_hash(field.domain, keccak(keccak(TERMS_TYPE_STRING.encode()) + b"".join(words)))
-        signatures = signing.sign(ME, digest) + signing.sign(PEER, digest)
+        signatures = signing.sign(ME.key, digest) + signing.sign(PEER.key, digest)
         refused = field.refused(RELAYER, good[:4] + b"".join(words) + signatures)
         assert isinstance(refused, reverts.OutOfGas)  # without a reason, as the compiler's own check
     field.send(RELAYER, good)
@@ -215,7 +215,7 @@ def test_settlements_that_are_refused(field: Field) -> None:
     of_neighbor = field.report_signatures(agreed)[1]
     assert isinstance(refusal(evidence=of_neighbor + good.evidence[64:]), reverts.TooEarly)
     assert isinstance(refusal(evidence=bytes(64) + good.evidence[64:]), reverts.BadSignature)
-    of_stranger = signing.sign(RELAYER, signing.report_digest(field.id(agreed), UPDATED, field.domain))
+    of_stranger = signing.sign(RELAYER.key, signing.report_digest(field.id(agreed), UPDATED, field.domain))
     assert isinstance(refusal(evidence=of_stranger + good.evidence[64:]), reverts.WrongSigner)
     turned = bytearray(good.evidence)
     turned[64] ^= 1
@@ -436,7 +436,7 @@ def seal(field: Field, agreed: Terms, position: int, *, valid: bool, salt: bytes
     commitment = signing.seal_commitment(
         field.id(agreed), voter.address, valid=valid, reason=VoteReason.ACCURACY, salt=salt
     )
-    signature = signing.sign(voter, signing.seal_digest(field.id(agreed), UPDATED, commitment, field.domain))
+    signature = signing.sign(voter.key, signing.seal_digest(field.id(agreed), UPDATED, commitment, field.domain))
     return calls.encode(
         calls.SealSigned(
             encounter=field.id(agreed),

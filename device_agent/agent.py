@@ -28,7 +28,7 @@ from device_agent.journal import Journal
 from device_agent.learning import Adapter, Assessor, Model
 from device_agent.link import Link
 from device_agent.messages import Propose
-from device_agent.neighborhood import Neighborhood
+from device_agent.neighborhood import Neighbor, Neighborhood
 from device_agent.observation import Observe
 from device_agent.outbox import Outbox
 from device_agent.own_model import OwnModel
@@ -102,7 +102,8 @@ class Agent:
             observe=observe,
             refused=self._given_up,
         )
-        neighborhood = Neighborhood(
+        self._clock = clock
+        self._neighborhood = neighborhood = Neighborhood(
             lost_after_s=settings.lost_after_s,
             usual_contact_s=settings.usual_contact_s,
             ping_every_s=settings.ping_every_s,
@@ -156,6 +157,15 @@ class Agent:
     def model(self) -> Model:
         """The device's own model, as it is now."""
         return self._own.current
+
+    @property
+    def neighbors(self) -> tuple[Neighbor, ...]:
+        """Everyone in range, first seen first."""
+        return self._neighborhood.neighbors
+
+    def expected_remaining_s(self, peer: PeerId) -> float:
+        """Return how much longer a contact will probably last."""
+        return self._neighborhood.expected_remaining_s(peer, self._clock.monotonic_s())
 
     @property
     def idle(self) -> bool:

@@ -22,7 +22,7 @@ class OwnModel:
     def __init__(self, journal: Journal, initial: Model) -> None:
         """Go on from the journal's model, or begin with `initial` if there is none."""
         self._journal = journal
-        self._current = self._remembered() or initial
+        self._current = remembered_model(journal) or initial
 
     @property
     def current(self) -> Model:
@@ -48,11 +48,13 @@ class OwnModel:
             keep.update({one.updated} if one.updated else ())
         self._journal.discard_snapshots(frozenset(keep))
 
-    def _remembered(self) -> Model | None:
-        fact = self._journal.fact(_FACT)
-        if fact is None:
-            return None
-        value = json.loads(fact)
-        digest = bytes.fromhex(value["digest"])
-        data = self._journal.snapshot(digest)
-        return None if data is None else Model(data=data, digest=digest, age=value["age"])
+
+def remembered_model(journal: Journal) -> Model | None:
+    """Return the model that the journal keeps as the device's own, None before the first change."""
+    fact = journal.fact(_FACT)
+    if fact is None:
+        return None
+    value = json.loads(fact)
+    digest = bytes.fromhex(value["digest"])
+    data = journal.snapshot(digest)
+    return None if data is None else Model(data=data, digest=digest, age=value["age"])

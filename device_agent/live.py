@@ -1,0 +1,314 @@
+"""An agent on a device: the composition root for real radios, a real link, and a real gateway.
+
+Read `live` from top to bottom: the folder, the identity, learning, link and radios, the agent, and what ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.identity import Identity
+from device_agent.agent import Agent
+from device_agent.agent_config import AgentConfig
+from device_agent.clock import SystemClock
+from device_agent.errors import GatewayRefused, GatewayUnreachable, StorageFault, WorkerDied
+from device_agent.gateway import GatewayClient
+from device_agent.health import unfit, vitals_reader
+from device_agent.journal import Journal
+from device_agent.keystore import Keys
+from device_agent.learning import Model
+from device_agent.learning.choices import held_out, spread
+from device_agent.learning.compose import adapter_of, trainer_of
+from device_agent.learning.local import LocalAssessor, wait_in_thread
+from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Trained
+from device_agent.link.lan import LanLink
+from device_agent.observation import Observe
+from device_agent.own_model import remembered_model
+from device_agent.pinning import read_fingerprint
+from device_agent.radio import Radio, RadioId
+from device_agent.radio.ids import changes_in_s, radio_id
+from device_agent.radio.mdns import MdnsRadio
+from device_agent.status import Json, answer, remembered
+from device_agent.systemd import READY, STOPPING, keep_alive, notify
+from device_agent.told import Told
+from models.data import load
+from models.registry import Architecture, architecture
+
+JOURNAL, PARTS, LOCK = "journal.sqlite", "parts", "lock"
+_ENROLLED = "enrolled"
+_ASK_S = 3.0
+
+
+@dataclass
+class _Shown:
+    """What the device shows on its radios now."""
+
+    radio_id: RadioId
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learning:
+    """What learns and measures on this device."""
+
+    architecture: Architecture
+    training: Child
+    validation: Child
+    trainer: Any
+    assessor: LocalAssessor
+    blank: Callable[[], Any] = field(repr=False)
+
+
+async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
+    """Be an agent until SIGTERM or SIGINT. Raises an `AgentError` for what no part of the agent can repair."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(claimed(config.state))
+        journal = Journal(folder / JOURNAL)
+        stack.callback(journal.close)
+        clock = SystemClock()
+        identity = Identity(keys.account_key)
+        gateway = _gateway(config, identity)
+        stack.push_async_callback(gateway.close)
+        shown = _Shown(radio_id(keys.radio_key, clock.wall_s()))
+        link = LanLink(
+            identity=identity,
+            key=keys.link_key,
+            radio_id=lambda: shown.radio_id,
+            clock=clock,
+            random_bytes=secrets.token_bytes,
+            parts=folder / PARTS,
+            observe=told,
+        )
+        await link.open(config.link.host, config.link.port)
+        stack.push_async_callback(link.close)
+        radios = (
+            [await stack.enter_async_context(_mdns(config, link.port, shown, clock, told))] if config.mdns.on else []
+        )
+        learning = _learning(config)
+        stack.callback(learning.training.close)
+        stack.callback(learning.validation.close)
+        told("started", address=identity.address, port=link.port, folder=str(folder))
+        agent = Agent(
+            radios=radios,
+            link=link,
+            adapter=adapter_of(config.learning, learning.trainer, learning.architecture),
+            assessor=learning.assessor,
+            gateway=gateway,
+            clock=clock,
+            journal=journal,
+            identity=identity,
+            architecture=learning.architecture,
+            initial=remembered_model(journal) or await _first_model(config, learning),
+            settings=config.settings,
+            vitals=vitals_reader(folder),
+            random_bytes=secrets.token_bytes,
+            observe=told,
+        )
+        status = _Status(agent=agent, identity=identity, journal=journal, gateway=gateway, config=config, told=told)
+        server = await answer(folder, status.now)
+        stack.callback(server.close)
+        await _until(
+            stopping,
+            [
+                _run(agent, gateway, journal, config, told),
+                _rotate(keys.radio_key, shown, radios, clock, told),
+                keep_alive(),
+            ],
+        )
+        told("stopped")
+
+
+async def _until(stopping: asyncio.Event, lives: Sequence[Any]) -> None:
+    """Let them live until it is time to stop, or one of them fails: then that is raised."""
+    tasks = [asyncio.ensure_future(one) for one in lives]
+    waiting = asyncio.ensure_future(stopping.wait())
+    notify(READY)
+    try:
+        pending = {*tasks, waiting}
+        while waiting in pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for one in done - {waiting}:
+                one.result()
+    finally:
+        notify(STOPPING)
+        for one in [*tasks, waiting]:
+            one.cancel()
+        await asyncio.gather(*tasks, waiting, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """Make the folder, and keep every other agent out of it. Raises `StorageFault`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageFault(f"{folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    except BlockingIOError as error:
+        raise StorageFault(f"{folder}: another agent runs there; one folder is one device") from error
+    finally:
+        os.close(lock)
+
+
+def _gateway(config: AgentConfig, identity: Identity) -> GatewayClient:
+    chosen = config.gateway
+    return GatewayClient(
+        chosen.url,
+        identity=identity if chosen.enrolled else None,
+        fingerprint=None if chosen.fingerprint is None else read_fingerprint(chosen.fingerprint),
+        timeout_s=20,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _mdns(
+    config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, told: Told
+) -> AsyncIterator[MdnsRadio]:
+    radio = MdnsRadio(
+        port=port,
+        clock=clock,
+        radio_id=shown.radio_id,
+        interfaces=config.mdns.addresses or None,
+        observe=told,
+    )
+    await radio.open()
+    try:
+        yield radio
+    finally:
+        await radio.close()
+
+
+async def _rotate(key: bytes, shown: _Shown, radios: Sequence[Radio], clock: SystemClock, observe: Observe) -> None:
+    """Show another id every few minutes, on all radios at once."""
+    while True:
+        await asyncio.sleep(changes_in_s(key, clock.wall_s()))
+        shown.radio_id = radio_id(key, clock.wall_s())
+        for one in radios:
+            if isinstance(one, MdnsRadio):
+                await one.rename(shown.radio_id)
+        observe("radio id changed")
+
+
+def _learning(config: AgentConfig) -> _Learning:
+    choices = config.learning
+    dataset = load(config.data.dataset)
+    arch = architecture(choices.architecture, dataset.input_shape, dataset.classes)
+    own = spread(config.data, dataset, count=config.share.of, seed=config.seed)[config.share.number]
+    voting, training = held_out(own, config.data.validation_share)
+
+    def local(rows: Any) -> LocalData:
+        return LocalData(dataset=dataset.name, root=None, rows=rows, flipped=config.share.flipped)
+
+    trains, measures = Child(Kind.TRAINING), Child(Kind.VALIDATION)
+    return _Learning(
+        architecture=arch,
+        training=trains,
+        validation=measures,
+        trainer=trainer_of(choices, trains, local(training), arch, seed=config.seed),
+        assessor=LocalAssessor(measures, local(voting), arch),
+        blank=lambda: trains.give(FreshTask(architecture=arch.name, codec=choices.codec, seed=config.seed)),
+    )
+
+
+async def _first_model(config: AgentConfig, learning: _Learning) -> Model:
+    """Make the model that all devices of the trial begin with, and train it alone for a while if that is wished."""
+    made = await wait_in_thread(learning.training, learning.blank(), 0)
+    if not isinstance(made, Trained):
+        raise WorkerDied(f"no first model could be made: {made}")
+    blank = Model(data=made.snapshot, digest=made.digest, age=0)
+    steps = config.learning.warmup_steps
+    trained: Model = await learning.trainer.train(blank, steps=steps) if steps else blank
+    return trained
+
+
+async def _run(agent: Agent, gateway: GatewayClient, journal: Journal, config: AgentConfig, observe: Observe) -> None:
+    await _enrol(gateway, journal, config, observe)
+    await agent.run()
+
+
+async def _enrol(gateway: GatewayClient, journal: Journal, config: AgentConfig, observe: Observe) -> None:
+    """Redeem the token, once, however long the gateway is away."""
+    place = config.gateway.token_file
+    while place is not None and journal.fact(_ENROLLED) is None:
+        try:
+            await gateway.enrol(place.read_text().strip())
+            journal.set_fact(_ENROLLED, config.gateway.url)
+            observe("enrolled")
+        except OSError as error:
+            raise StorageFault(f"{place}: {error.strerror}") from error
+        except GatewayRefused as refusal:
+            if not refusal.retry:
+                raise
+            observe("waiting", reason=str(refusal))
+        except GatewayUnreachable as fault:
+            observe("waiting", reason=str(fault))
+        await asyncio.sleep(0 if journal.fact(_ENROLLED) else config.behaviour.poll_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Status:
+    """Answers how the agent is doing."""
+
+    agent: Agent
+    identity: Identity
+    journal: Journal
+    gateway: GatewayClient
+    config: AgentConfig
+    told: Told
+
+    async def now(self) -> Json:
+        clock = SystemClock()
+        now_s = clock.monotonic_s()
+        vitals = vitals_reader(self.config.state)()
+        model = self.agent.model
+        return {
+            "running": True,
+            "address": self.identity.address,
+            "model": {"digest": model.digest.hex(), "age": model.age},
+            "neighbors": [
+                {
+                    "peer": one.peer,
+                    "endpoint": str(one.endpoint),
+                    "since_s": round(now_s - one.since_s, 1),
+                    "last_seen_s": round(now_s - one.last_seen_s, 1),
+                    "expected_s": round(self.agent.expected_remaining_s(one.peer), 1),
+                }
+                for one in self.agent.neighbors
+            ],
+            **remembered(self.journal),
+            "account": await self._account(),
+            "gateway": self.config.gateway.url,
+            "unfit": [one.value for one in unfit(vitals, self.config.settings.guards)],
+            "seen": dict(self.told.counts),
+            "last_faults": self.told.last_faults,
+        }
+
+    async def _account(self) -> Json:
+        try:
+            async with asyncio.timeout(_ASK_S):
+                found = await self.gateway.account(self.identity.address)
+        except (GatewayUnreachable, GatewayRefused, TimeoutError) as fault:
+            return {"unknown": str(fault) or "the gateway does not answer"}
+        return {
+            "native_wei": str(found.native_wei),
+            "tokens": str(found.tokens),
+            "free": str(found.free),
+            "locked": str(found.locked),
+            "seat": found.seat,
+            "active": found.active,
+        }

@@ -1,4 +1,4 @@
-"""`idml-agent`: rehearse a field trial on this machine.
+"""`idml-agent`: rehearse a field trial on this machine, and keep the keys of a device.
 
 Exit codes: 0 done, 1 it failed (one line on stderr says why), 2 bad usage or a scenario that cannot be run,
 130 interrupted (what was seen until then is written).
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from device_agent import key_command
 from device_agent.errors import AgentError, ConfigError, RunExists
 from device_agent.settings import Door
 
@@ -33,6 +34,7 @@ examples:
   idml-agent simulate demo-oppcl --door direct --out runs/direct
   idml-agent simulate runs/demo-oppcl/scenario.toml --out again    repeat a run
   idml-agent report runs/demo-oppcl              write report.html anew
+  idml-agent key new                             the device's account, link and radio keys, under a passphrase
 
 exit codes: 0 done, 1 failed, 2 bad usage or scenario, 130 interrupted (a partial result is written)"""
 
@@ -44,6 +46,7 @@ class _Usage(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
+    extra = getattr(arguments, "extra", "simulate")
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, RunExists, _Usage) as error:
         return _failed(error, BAD_INPUT)
     except ModuleNotFoundError as error:
-        return _failed(f"{error.name or error} is not installed: pip install 'idml[simulate]'", FAILED)
+        return _failed(f"{error.name or error} is not installed: pip install 'idml[{extra}]'", FAILED)
     except (AgentError, OSError) as error:
         return _failed(_said(error), FAILED)
 
@@ -67,7 +70,8 @@ def _failed(reason: object, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="idml-agent",
-        description="Rehearse a field trial: real agents, relay and contract, with radios and links in memory.",
+        description="Rehearse a field trial: real agents, relay and contract, with radios and links in memory.\n"
+        "Keep the keys of a device.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -98,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", allow_abbrev=False, help="write report.html anew from the files of a run")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
     reporting.set_defaults(run=_report)
+    key_command.add_parser(commands)
     return parser
 
 

@@ -6,6 +6,8 @@ AgentError
 ├── PeerFault            the peer broke the protocol; nothing of what it sent is used
 ├── GatewayUnreachable   no gateway answered; the outbox keeps the work
 ├── GatewayRefused       the gateway said no, with a stable code
+├── KeystoreFault        the device's keys cannot be read or written, with the problem
+├── PassphraseFault      there is no passphrase that can be used
 ├── StorageFault         a file cannot be written; is the disk full?
 ├── JournalFault         the journal is not writable or not ours
 ├── WorkerDied           the training or validation process ended
@@ -14,6 +16,8 @@ AgentError
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 
 class AgentError(Exception):
@@ -54,6 +58,38 @@ class GatewayRefused(AgentError):
 
 class JournalFault(AgentError):
     """The journal cannot be opened or written."""
+
+
+class KeystoreProblem(StrEnum):
+    """What is wrong with a keystore."""
+
+    MISSING = "missing"
+    EXISTS = "exists"
+    NOT_A_FILE = "not a file"
+    NOT_OURS = "not ours"
+    EXPOSED = "exposed"
+    MALFORMED = "malformed"
+    VERSION = "version"
+    KDF = "key derivation"
+    LOCKED = "locked"
+    KEYS = "keys"
+    STORAGE = "storage"
+
+
+class KeystoreFault(AgentError):
+    """The keystore cannot be used; the message says which file, what is wrong, and what to do.
+
+    Attributes:
+        problem: what is wrong. `LOCKED`: the passphrase is wrong, or the file was changed; nobody can tell which.
+    """
+
+    def __init__(self, problem: KeystoreProblem, message: str) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class PassphraseFault(AgentError):
+    """No passphrase was given, or one that cannot be used; the message says what to do."""
 
 
 class StorageFault(AgentError):

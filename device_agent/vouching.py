@@ -91,12 +91,15 @@ def read(data: bytes) -> Vouching:
         raise PeerFault(f"vouching: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if to_checksum_address(written.account) != written.account:
         raise PeerFault("vouching: the account is not written with its checksum")
-    return Vouching(
+    vouching = Vouching(
         account=written.account,
         link_key=bytes.fromhex(written.link_key),
         expires_s=written.expires_s,
         signature=bytes.fromhex(written.signature),
     )
+    if write(vouching) != data:
+        raise PeerFault("vouching: it is not in the form in which statements are written")
+    return vouching
 
 
 def _digest(account: str, link_key: bytes, expires_s: int) -> bytes:

@@ -1,0 +1,293 @@
+"""A radio on the local network: multicast DNS tells where the links of the devices nearby answer.
+
+It tells who came and who changed. It does not tell who is still there: a device that loses its power stays in
+everybody's records for an hour, so asking is the link's task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from zeroconf import Error as ZeroconfError
+from zeroconf import NonUniqueNameException, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from device_agent.clock import Clock
+from device_agent.observation import Observe
+from device_agent.radio import Medium, RadioId, Sighting
+from device_agent.radio.addresses import OwnAddress, own_addresses
+from device_agent.radio.records import SERVICE, Found, Reason, id_in_name, instance_name, properties_of, read_record
+
+_POLL_S: Final = 5.0
+_INSTANCES: Final = 256
+_OWN_NAMES: Final = 64
+_QUESTIONS: Final = 64
+_ANSWER_MS: Final = 3000
+_MARK_BYTES: Final = 2
+
+
+class Fault(StrEnum):
+    """What keeps the radio from working as it should."""
+
+    NO_NETWORK = "no network is up"
+    NOT_OPENED = "the network cannot be opened"
+    NAME_TAKEN = "another device has this instance name"
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What is there while the network is open."""
+
+    zeroconf: AsyncZeroconf
+    addresses: tuple[OwnAddress, ...]
+    browser: AsyncServiceBrowser
+
+
+class MdnsRadio:
+    """Announces this device's link on the local network and sees the others'.
+
+    Whatever is heard costs a bounded amount of memory: of the instances beyond the newest 256 nothing is remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int,
+        clock: Clock,
+        radio_id: RadioId,
+        family: int,
+        observe: Observe,
+        interfaces: Collection[str] | None = None,
+    ) -> None:
+        """Make a radio that is not open yet.
+
+        Args:
+            port: where this device's link answers.
+            clock: tells when something was seen.
+            radio_id: what to show first.
+            family: of this device's models, one byte.
+            observe: is told of faults.
+            interfaces: names of network interfaces; None for all that are up, without loopback.
+        """
+        self._port = port
+        self._clock = clock
+        self._radio_id = radio_id
+        self._family = family
+        self._observe = observe
+        self._interfaces = interfaces
+        self._open: _Open | None = None
+        self._announced: AsyncServiceInfo | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+        self._parting: asyncio.Task[None] | None = None
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._own_names: deque[str] = deque(maxlen=_OWN_NAMES)
+        self._known: OrderedDict[str, Found] = OrderedDict()
+        self._waiting: OrderedDict[str, Sighting] = OrderedDict()
+        self._news = asyncio.Event()
+        self._closed = False
+        self._told: set[Fault | Reason] = set()
+
+    async def open(self) -> None:
+        """Begin to announce and to look, as soon as there is a network."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Say goodbye and end `sightings`."""
+        self._closed = True
+        for task in (self._keeping, self._parting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        async with self._one_at_a_time:
+            await self._leave()
+        self._news.set()
+
+    async def rename(self, radio_id: RadioId) -> None:
+        """Show another id: the new one comes before the old one goes."""
+        async with self._one_at_a_time:
+            if radio_id != self._radio_id:
+                self._radio_id = radio_id
+                self._told.discard(Fault.NAME_TAKEN)
+                await self._announce_anew()
+
+    async def sightings(self) -> AsyncIterator[Sighting]:
+        """Yield each other device as it is found, and again when its record changed, until the radio is closed."""
+        while True:
+            while self._waiting:
+                yield self._waiting.popitem(last=False)[1]
+            if self._closed:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    # -- this device's side -------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Follow this device from network to network."""
+        while True:
+            async with self._one_at_a_time:
+                await self._follow()
+            await asyncio.sleep(_POLL_S)
+
+    async def _follow(self) -> None:
+        addresses = own_addresses(self._interfaces)
+        if self._open and self._announced and addresses == self._open.addresses:
+            return
+        await self._leave()
+        if not addresses:
+            self._tell(Fault.NO_NETWORK)
+            return
+        try:
+            self._open = self._opened(addresses)
+            await self._announce()
+        except (OSError, RuntimeError, TimeoutError, ZeroconfError) as fault:
+            self._tell(Fault.NOT_OPENED, fault)
+            await self._leave()
+        else:
+            self._told -= {Fault.NO_NETWORK, Fault.NOT_OPENED}
+
+    def _opened(self, addresses: tuple[OwnAddress, ...]) -> _Open:
+        zeroconf = AsyncZeroconf(interfaces=[one.text for one in addresses])
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+        return _Open(zeroconf, addresses, browser)
+
+    async def _leave(self) -> None:
+        """Say goodbye where that is possible, and forget who was there: elsewhere others are."""
+        gone, self._open, self._announced = self._open, None, None
+        for task in self._asking.values():
+            task.cancel()
+        self._asking.clear()
+        self._known.clear()
+        if gone is not None:
+            with contextlib.suppress(OSError, ZeroconfError):
+                await gone.browser.async_cancel()
+                await gone.zeroconf.async_close()
+
+    async def _announce(self, *, mark: str = "") -> None:
+        if self._open is None:
+            return
+        name = instance_name(self._radio_id, mark)
+        announcement = self._announcement(name, self._open.addresses)
+        try:
+            announcing = await self._open.zeroconf.async_register_service(announcement)
+        except NonUniqueNameException:
+            self._tell(Fault.NAME_TAKEN)
+            if mark:  # Somebody claims whatever we ask for: try again at the next look.
+                raise
+            await self._announce(mark=secrets.token_hex(_MARK_BYTES))
+            return
+        self._own_names.append(name)
+        self._announced = announcement
+        await announcing
+        self._observe("radio announces", medium=Medium.MDNS, instance=name, addresses=announcement.parsed_addresses())
+
+    async def _announce_anew(self, *, mark: str = "") -> None:
+        """Announce what this device shows now, then take back what it showed."""
+        old = self._announced
+        try:
+            await self._announce(mark=mark)
+            if self._open and old:
+                await (await self._open.zeroconf.async_unregister_service(old))
+        except (OSError, TimeoutError, ZeroconfError) as fault:
+            self._tell(Fault.NOT_OPENED, fault)
+            self._announced = None
+
+    def _announcement(self, name: str, addresses: tuple[OwnAddress, ...]) -> AsyncServiceInfo:
+        """Return this device's records. The host is called as the instance is, so that no two devices share one."""
+        return AsyncServiceInfo(
+            SERVICE,
+            name,
+            port=self._port,
+            properties=properties_of(self._radio_id, self._family),
+            server=name.replace(SERVICE, "local."),
+            parsed_addresses=[one.text for one in addresses],
+        )
+
+    # -- the others' side ---------------------------------------------------------------------------------------------
+
+    def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        name = name.lower()
+        if id_in_name(name) is None:
+            self._tell(Reason.NAME)
+        elif state_change is ServiceStateChange.Removed:
+            self._forget(name)
+        elif name not in self._asking and len(self._asking) < _QUESTIONS:
+            record = AsyncServiceInfo(service_type, name)
+            if record.load_from_cache(zeroconf):
+                self._take(name, record)
+            else:
+                self._asking[name] = asyncio.create_task(self._ask(zeroconf, name, record))
+
+    async def _ask(self, zeroconf: Zeroconf, name: str, record: AsyncServiceInfo) -> None:
+        """Ask for what an announcement left out."""
+        try:
+            if await record.async_request(zeroconf, _ANSWER_MS):
+                self._take(name, record)
+        except (OSError, ZeroconfError) as fault:
+            self._tell(Fault.NOT_OPENED, fault)
+        finally:
+            if self._asking.get(name) is asyncio.current_task():
+                del self._asking[name]
+
+    def _take(self, name: str, record: AsyncServiceInfo) -> None:
+        if self._open is None:
+            return
+        if name in self._own_names:
+            self._part_from_a_namesake(name, record)
+            return
+        networks = [one.network for one in self._open.addresses]
+        found = read_record(name, record.properties, record.parsed_scoped_addresses(), record.port, networks)
+        if isinstance(found, Reason):
+            self._tell(found)
+        elif found != self._known.get(name):
+            self._remember(name, found)
+
+    def _remember(self, name: str, found: Found) -> None:
+        self._forget(name)
+        self._known[name] = found
+        self._waiting[name] = Sighting(
+            radio_id=found.radio_id,
+            seen_at_s=self._clock.monotonic_s(),
+            medium=Medium.MDNS,
+            endpoint=found.endpoint,
+        )
+        while len(self._known) > _INSTANCES:
+            self._forget(next(iter(self._known)))
+        while len(self._waiting) > _INSTANCES:
+            self._waiting.popitem(last=False)
+        self._news.set()
+
+    def _forget(self, name: str) -> None:
+        self._known.pop(name, None)
+        self._waiting.pop(name, None)
+
+    def _part_from_a_namesake(self, name: str, record: AsyncServiceInfo) -> None:
+        """Take another name if somebody else has this one: two that came at one moment did not hear each other ask.
+
+        Once per id: who takes a name with a mark as well does it on purpose.
+        """
+        ours = {one.text for one in self._open.addresses} if self._open else set()
+        strangers = any(one not in ours for one in record.parsed_addresses())
+        if strangers and name == instance_name(self._radio_id) and (self._parting is None or self._parting.done()):
+            self._tell(Fault.NAME_TAKEN)
+            self._parting = asyncio.create_task(self._part(name))
+
+    async def _part(self, name: str) -> None:
+        async with self._one_at_a_time:
+            if self._announced and self._announced.name == name:
+                await self._announce_anew(mark=secrets.token_hex(_MARK_BYTES))
+
+    def _tell(self, reason: Fault | Reason, fault: Exception | None = None) -> None:
+        """Observe a fault, once until it is over: anyone on the network could fill the log otherwise."""
+        if reason not in self._told:
+            self._told.add(reason)
+            more = {} if fault is None else {"error": repr(fault)}
+            self._observe("radio fault", medium=Medium.MDNS, reason=reason, **more)

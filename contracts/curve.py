@@ -36,7 +36,7 @@ def signer(digest: bytes, signature: Signature) -> bytes | None:
     written = signature.r.to_bytes(32) + signature.s.to_bytes(32) + bytes([signature.y_parity])
     try:
         point = PublicKey.from_signature_and_message(written, digest, hasher=None)
-    except Exception:
+    except Exception:  # the library raises no other where there is no such point
         return None
     return _address(point)
 

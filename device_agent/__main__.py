@@ -1,7 +1,7 @@
-"""`idml-agent`: rehearse a field trial on this machine, and keep the keys of a device.
+"""`idml-agent`: be an agent on this device, keep its keys, or rehearse a field trial on this machine.
 
-Exit codes: 0 done, 1 it failed (one line on stderr says why), 2 bad usage or a scenario that cannot be run,
-130 interrupted (what was seen until then is written).
+Exit codes: 0 done, 1 it failed (one line on stderr says why), 2 bad usage, or settings or a scenario that cannot be
+used, 130 interrupted (what was seen until then is written).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agent import key_command
+from device_agent import key_command, run_command
 from device_agent.errors import AgentError, ConfigError, RunExists
 from device_agent.settings import Door
 
@@ -27,6 +27,9 @@ _RUNS = Path("runs")
 
 _EXAMPLES = """\
 examples:
+  idml-agent doctor --config agent.toml          is everything there that an agent needs?
+  idml-agent run --config agent.toml             be an agent, until SIGTERM
+  idml-agent status --config agent.toml          how it is doing
   idml-agent scenarios                           what is shipped
   idml-agent simulate demo-oppcl                 a shipped scenario, into runs/demo-oppcl
   idml-agent simulate trial.toml --seed 7 --out /tmp/trial-7
@@ -36,7 +39,7 @@ examples:
   idml-agent report runs/demo-oppcl              write report.html anew
   idml-agent key new                             the device's account, link and radio keys, under a passphrase
 
-exit codes: 0 done, 1 failed, 2 bad usage or scenario, 130 interrupted (a partial result is written)"""
+exit codes: 0 done, 1 failed, 2 bad usage, settings or scenario, 130 interrupted (a partial result is written)"""
 
 
 class _Usage(Exception):
@@ -70,13 +73,14 @@ def _failed(reason: object, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="idml-agent",
-        description="Rehearse a field trial: real agents, relay and contract, with radios and links in memory.\n"
-        "Keep the keys of a device.",
+        description="Be an agent on this device, and keep its keys. Or rehearse a field trial: real agents, relay and\n"
+        "contract, with radios and links in memory.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run_command.add_parsers(commands)
     simulating = commands.add_parser(
         "simulate",
         allow_abbrev=False,

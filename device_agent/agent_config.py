@@ -85,11 +85,11 @@ class MdnsChoice(Section):
 
     Attributes:
         on: whether it is used.
-        addresses: of this machine, on whose networks; default: all but loopback.
+        interfaces: names of the network interfaces; default: all that are up, but loopback.
     """
 
     on: bool = True
-    addresses: tuple[str, ...] = Field(default=(), strict=False)
+    interfaces: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class ShareChoice(Section):

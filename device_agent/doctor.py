@@ -20,6 +20,7 @@ from device_agent.gateway import AccountFacts, ChainFacts, GatewayClient
 from device_agent.health import unfit, vitals_reader
 from device_agent.learning.worker import Child, Failed, FreshTask, Kind, MeasureTask, Trained
 from device_agent.pinning import read_fingerprint
+from device_agent.radio.addresses import own_addresses
 from models.data import load
 from models.errors import ModelsError
 from models.registry import Architecture, architecture
@@ -116,11 +117,9 @@ def _networks(config: AgentConfig) -> Iterator[Check]:
     if not config.mdns.on:
         yield warning("mDNS", "is off: this device finds nobody by itself on the network")
         return
-    from device_agent.radio.mdns import usable_addresses  # noqa: PLC0415 - not where mDNS is off
-
-    found = usable_addresses(config.mdns.addresses or None)
+    found = own_addresses(config.mdns.interfaces or None)
     if found:
-        yield ok("mDNS", "on " + ", ".join(str(one) for one in found))
+        yield ok("mDNS", "on " + ", ".join(f"{one.interface} ({one.text})" for one in found))
     else:
         yield failure("mDNS", "no network is up: connect to one; the agent waits for it")
 

@@ -34,7 +34,7 @@ from device_agent.link.lan import LanLink
 from device_agent.observation import Observe
 from device_agent.own_model import remembered_model
 from device_agent.pinning import read_fingerprint
-from device_agent.radio import Radio, RadioId
+from device_agent.radio import RadioId
 from device_agent.radio.ids import changes_in_s, radio_id
 from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
@@ -46,6 +46,8 @@ from models.registry import Architecture, architecture
 JOURNAL, PARTS, LOCK = "journal.sqlite", "parts", "lock"
 _ENROLLED = "enrolled"
 _ASK_S = 3.0
+_FAMILIES = {"cnn6": 6, "cnn10": 10, "cnn14": 14}
+"""What the one byte for the family of models on the radio says; 0 for a network of one's own."""
 
 
 @dataclass
@@ -93,9 +95,9 @@ async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
         )
         await link.open(config.link.host, config.link.port)
         stack.push_async_callback(link.close)
-        radios = (
-            [await stack.enter_async_context(_mdns(config, link.port, shown, clock, told))] if config.mdns.on else []
-        )
+        radios: list[MdnsRadio] = []
+        if config.mdns.on:
+            radios.append(await stack.enter_async_context(_mdns(config, link.port, shown, clock, told)))
         learning = _learning(config)
         stack.callback(learning.training.close)
         stack.callback(learning.validation.close)
@@ -183,7 +185,8 @@ async def _mdns(
         port=port,
         clock=clock,
         radio_id=shown.radio_id,
-        interfaces=config.mdns.addresses or None,
+        family=_FAMILIES.get(config.learning.architecture, 0),
+        interfaces=config.mdns.interfaces or None,
         observe=told,
     )
     await radio.open()
@@ -193,14 +196,13 @@ async def _mdns(
         await radio.close()
 
 
-async def _rotate(key: bytes, shown: _Shown, radios: Sequence[Radio], clock: SystemClock, observe: Observe) -> None:
+async def _rotate(key: bytes, shown: _Shown, radios: Sequence[MdnsRadio], clock: SystemClock, observe: Observe) -> None:
     """Show another id every few minutes, on all radios at once."""
     while True:
         await asyncio.sleep(changes_in_s(key, clock.wall_s()))
         shown.radio_id = radio_id(key, clock.wall_s())
         for one in radios:
-            if isinstance(one, MdnsRadio):
-                await one.rename(shown.radio_id)
+            await one.rename(shown.radio_id)
         observe("radio id changed")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agent.errors import AgentError, KeystoreFault
+from device_agent.errors import AgentError, KeystoreFault, PassphraseFault
 
 if TYPE_CHECKING:
     from device_agent.agent_config import AgentConfig
@@ -31,7 +32,7 @@ agent.toml:
 """
 
 
-def add(commands: Any) -> None:
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the three to a parser's commands."""
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (default: all defaults)")
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
         description="Find neighbours, learn from them and for them, vote, and be paid. Goes on where it was stopped.",
         epilog=EXAMPLE,
     )
-    running.set_defaults(run=run)
+    running.set_defaults(run=run, extra="train")
     asking = commands.add_parser(
         "status",
         parents=[settings],
@@ -53,7 +54,7 @@ def add(commands: Any) -> None:
         description="Ask the agent that runs, or read the journal of one that does not. Exit code 1: none runs.",
     )
     asking.add_argument("--json", action="store_true", help="for programs")
-    asking.set_defaults(run=status)
+    asking.set_defaults(run=status, extra="agent")
     examining = commands.add_parser(
         "doctor",
         parents=[settings],
@@ -63,7 +64,7 @@ def add(commands: Any) -> None:
         " Exit code 1: something fails.",
     )
     examining.add_argument("--json", action="store_true", help="for programs")
-    examining.set_defaults(run=doctor)
+    examining.set_defaults(run=doctor, extra="train")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -112,7 +113,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     try:
         account_key = _keys(config).account_key
         checks.append(ok("keystore", str(config.keystore)))
-    except KeystoreFault as fault:
+    except (KeystoreFault, PassphraseFault) as fault:
         checks.append(failure("keystore", str(fault)))
     for one in checks if not arguments.json else ():
         _show_check(one)
@@ -132,10 +133,17 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
 
 
 def _keys(config: AgentConfig) -> Keys:
+    from device_agent import passphrase  # noqa: PLC0415
     from device_agent.keystore import open_keystore  # noqa: PLC0415
-    from device_agent.passphrase import passphrase  # noqa: PLC0415
 
-    return open_keystore(config.keystore, passphrase(config.identity.passphrase_file))
+    given = passphrase.obtain(
+        "passphrase of the keystore",
+        file=config.identity.passphrase_file,
+        option="identity.passphrase_file in the settings: a",
+        credentials=passphrase.credentials_of(os.environ),
+        ask=passphrase.terminal(),
+    )
+    return open_keystore(config.keystore, given)
 
 
 def _show_check(one: Check) -> None:
@@ -204,7 +212,3 @@ def _list(title: str, lines: list[str], in_all: int | None = None) -> None:
 
 def _tokens(base_units: str) -> str:
     return f"{int(base_units) / 10**18:,.4f}".rstrip("0").rstrip(".")
-
-
-RUNS = frozenset({run, status, doctor})
-"""What needs no simulation."""

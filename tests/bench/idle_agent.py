@@ -20,8 +20,8 @@ from device_agent.learning import Model
 from device_agent.learning.local import LocalAssessor, LocalTrainer, TrainingRates
 from device_agent.learning.oppcl import OppCL
 from device_agent.learning.worker import Child, Kind, LocalData
-from device_agent.link import Deliver, Serve
-from device_agent.radio import PeerId, Sighting
+from device_agent.link import Deliver, Greeted, Greeting, Serve
+from device_agent.radio import Endpoint, PeerId, RadioId, Sighting
 from device_agent.settings import Settings
 from models.registry import named
 from models.snapshot import Codec, size_bytes
@@ -32,10 +32,13 @@ class Nobody:
 
     async def sightings(self) -> AsyncIterator[Sighting]:
         await asyncio.Event().wait()
-        yield Sighting(peer=PeerId(""), seen_at_s=0.0, medium=next(iter([])))
+        yield Sighting(radio_id=RadioId(""), seen_at_s=0.0, medium=next(iter([])))
 
-    def attach(self, deliver: Deliver, serve: Serve) -> None:
+    def attach(self, deliver: Deliver, serve: Serve, greeted: Greeted) -> None:
         pass
+
+    async def greet(self, endpoint: Endpoint) -> Greeting:
+        raise LinkLost(f"{endpoint} is not here")
 
     async def send(self, peer: PeerId, message: bytes) -> None:
         raise LinkLost(f"{peer} is not here")

@@ -1,0 +1,137 @@
+"""Real agents, a relay and a chain, each on a host of its own: they find each other, learn, judge, and are paid."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from agents import Field, FieldAgent, wait_for
+from namespaces import Bridge
+
+from device_agent.journal import Journal
+from device_agent.learning.worker import Child, Kind, Measured, MeasureTask
+from device_agent.own_model import remembered_model
+
+TOKEN = 10**18
+MakeBridge = Callable[[int], Bridge]
+
+
+@contextmanager
+def field_of(bridge: MakeBridge, folder: Path, count: int, *, validators: int) -> Iterator[Field]:
+    """Agents that run; if the test fails, what each said last is shown."""
+    field = Field(bridge(count + 1), folder, validators=validators)
+    try:
+        for one in field.agents:
+            one.start()
+        yield field
+    except BaseException:
+        for one in field.agents:
+            print(one.folder.name, *_last_lines(one), sep="\n  ")
+        field.end()
+        raise
+
+
+def _last_lines(one: FieldAgent) -> list[str]:
+    log = one.folder / "log"
+    return log.read_text().splitlines()[-15:] if log.exists() else ["never started"]
+
+
+def accuracies(*snapshots: bytes) -> list[float]:
+    """Of models of the field, on the test part of its dataset."""
+    child = Child(Kind.VALIDATION)
+    try:
+        task = MeasureTask(architecture="cnn6-28x28x1", snapshots=snapshots, data=None, test_of="fashion-mnist")
+        answer = child.answer(child.give(task))
+    finally:
+        child.close()
+    assert isinstance(answer, Measured), answer
+    return [(one or 0) / answer.total for one in answer.correct]
+
+
+def own_model(one: FieldAgent) -> bytes:
+    journal = Journal(one.state / "journal.sqlite")
+    try:
+        found = remembered_model(journal)
+    finally:
+        journal.close()
+    assert found is not None
+    return found.data
+
+
+@pytest.mark.timeout(900)
+def test_eight_agents_find_each_other_and_learn_and_are_paid(bridge: MakeBridge, tmp_path: Path) -> None:
+    with field_of(bridge, tmp_path, 8, validators=3) as field:
+        wait_for("all 56 pairs", lambda: all(len(one.told("neighbor up")) >= 7 for one in field.agents), 240)
+        wait_for("24 models adopted", lambda: sum(len(one.told("adopted")) for one in field.agents) >= 24, 420)
+        for one in field.agents:
+            status = one.status()
+            assert status["running"]
+            assert len(status["neighbors"]) == 7
+            assert one.stop() == 0, _last_lines(one)
+        first = field.models()[0]
+        learned = [own_model(one) for one in field.agents if one.told("adopted")]
+        books = field.end()
+    assert books["happened"]["Settled"] >= 24
+    assert books["conserved"]
+    assert max(books["stakes"].values()) > 20 * TOKEN  # who helped and judged has earned
+    begun, *reached = accuracies(first, *learned)
+    print(f"accuracy {begun:.3f} -> {min(reached):.3f} to {max(reached):.3f}; {books['happened']}")
+    assert sum(reached) / len(reached) > begun + 0.1
+
+
+@pytest.mark.timeout(600)
+def test_an_agent_that_is_killed_again_and_again_goes_on_and_loses_nothing(bridge: MakeBridge, tmp_path: Path) -> None:
+    with field_of(bridge, tmp_path, 4, validators=1) as field:
+        one = field.agents[0]
+        killed_at = []
+        for _ in range(3):
+            before = len(one.told("adopted"))
+            wait_for("it is a learner", lambda: _learning(one), 180)
+            killed_at.append(_learning(one))
+            one.stop(signal.SIGKILL)
+            one.start()
+            wait_for("it learns again", lambda before=before: len(one.told("adopted")) > before, 240)
+        books = field.end()
+    print(f"killed as a learner that was {', '.join(killed_at)}; {books['happened']}")
+    assert books["conserved"]
+    settled = [said["key"] for said in one.told("encounter") if said["stage"] == "settled"]
+    assert len(settled) == len(set(settled))
+
+
+def _learning(one: FieldAgent) -> str:
+    """The stage of the encounter it last told of, if it is the learner of one that is under way."""
+    said = [last for last in one.told("encounter") if last["role"] == "learner"][-1:]
+    over = ("proposed", "settled", "expired", "declined", "abandoned", "voting")
+    return "".join(str(last["stage"]) for last in said if last["stage"] not in over)
+
+
+@pytest.mark.timeout(600)
+def test_agents_learn_on_while_one_moves_and_one_vanishes(bridge: MakeBridge, tmp_path: Path) -> None:
+    with field_of(bridge, tmp_path, 4, validators=1) as field:
+        mover, vanishing, *others = field.agents
+        wait_for("all 12 pairs", lambda: all(len(one.told("neighbor up")) >= 3 for one in field.agents), 180)
+        vanishing.host.cut()
+        wait_for(
+            "who vanished is missed",
+            lambda: all(vanishing.address in _down(one) for one in others),
+            60,
+        )
+        mover.host.readdress("10.77.0.200")
+        moved = "10.77.0.200:"
+        wait_for(
+            "who moved is found where it is",
+            lambda: all(any(n["endpoint"].startswith(moved) for n in one.status()["neighbors"]) for one in others),
+            90,
+        )
+        before = len(mover.told("adopted"))
+        wait_for("who moved learns on", lambda: len(mover.told("adopted")) > before, 120)
+        vanishing.host.mend()
+        wait_for("who vanished is back", lambda: len(vanishing.told("neighbor up")) > 3, 120)
+        assert field.end()["conserved"]
+
+
+def _down(one: FieldAgent) -> set[str]:
+    return {said["peer"] for said in one.told("neighbor down")}

@@ -43,15 +43,20 @@ def test_who_said_goodbye_is_seen_anew_when_it_comes_back(bridge: Network) -> No
     a.sees(again)
 
 
-def test_who_was_killed_and_comes_back_at_once_is_no_news(bridge: Network) -> None:
+def test_who_was_killed_and_comes_back_is_seen_again_and_nobody_in_between(bridge: Network) -> None:
     hosts = bridge(2).hosts
     a, b = RadioProcess(hosts[0], A).announced(), RadioProcess(hosts[1], B).announced()
     a.sees(b)
     b.kill()
+    time.sleep(3)
     a.forget()
+    time.sleep(5)
+    assert a.sightings_of(B) == []  # nobody says so, but it is gone
     again = RadioProcess(hosts[1], B).announced()
     again.sees(a)
-    assert a.sightings_of(B) == []
+    a.sees(again)
+    time.sleep(1)
+    assert len(a.sightings_of(B)) == 1  # an announcement is three packets
     again.kill()
     elsewhere = RadioProcess(hosts[1], B, port=4321)
     a.sees(elsewhere)
@@ -194,6 +199,37 @@ def test_garbage_and_lies_kill_nobody(bridge: Network) -> None:
     assert {one["radio_id"] for one in a.said(what="sighting")} == {B}
     assert len(a.said(what="radio fault")) >= 5
     assert a.usage().memory_info().rss < 100 << 20
+
+
+FLOOD = """
+import sys, time
+from zeroconf import Zeroconf, ServiceInfo, DNSOutgoing
+air = Zeroconf(interfaces=[sys.argv[1]])
+for number in range(3000):
+    radio_id = f"{number + 1:016x}"
+    one = ServiceInfo("_idml._tcp.local.", f"{radio_id}._idml._tcp.local.", port=1 + number,
+                      server=f"{radio_id}.local.", properties={"v": "1", "id": radio_id, "f": "07"}, parsed_addresses=["10.77.0.200"])
+    said = DNSOutgoing(0x8400)
+    for record in (one.dns_pointer(), one.dns_service(), one.dns_text(), *one.dns_addresses()):
+        said.add_answer_at_time(record, 0)
+    air.send(said)
+    time.sleep(0.001)
+time.sleep(1)
+air.close()
+"""
+
+
+def test_a_crowd_that_is_made_up_costs_little_memory_and_hides_nobody(bridge: Network) -> None:
+    hosts = bridge(3).hosts
+    a = RadioProcess(hosts[0], A).announced()
+    before = a.usage().memory_info().rss
+    hosts[2].run([sys.executable, "-c", FLOOD, hosts[2].ip], timeout_s=60)
+    b = RadioProcess(hosts[1], B)
+    a.sees(b, 30)
+    b.sees(a, 30)
+    grown_mib = (a.usage().memory_info().rss - before) / (1 << 20)
+    print(f"{len(a.said(what='sighting'))} sightings, {grown_mib:.0f} MiB more")
+    assert grown_mib < 40
 
 
 def test_an_idle_radio_costs_next_to_nothing(bridge: Network) -> None:

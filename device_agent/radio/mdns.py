@@ -16,8 +16,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
-from zeroconf import NonUniqueNameException, RecordUpdate, RecordUpdateListener, ServiceStateChange, Zeroconf
 from zeroconf import Error as ZeroconfError
+from zeroconf import NonUniqueNameException, RecordUpdate, RecordUpdateListener, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from device_agent.clock import Clock

@@ -1,7 +1,7 @@
 """A radio on the local network: multicast DNS tells where the links of the devices nearby answer.
 
-It tells who came and who changed. It does not tell who is still there: a device that loses its power stays in
-everybody's records for an hour, so asking is the link's task.
+It tells who came, who changed and who spoke again. It does not tell who is still there: a device that loses its power
+stays in everybody's records for an hour, so asking is the link's task.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import asyncio
 import contextlib
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from zeroconf import Error as ZeroconfError
-from zeroconf import NonUniqueNameException, ServiceStateChange, Zeroconf
+from zeroconf import NonUniqueNameException, RecordUpdate, RecordUpdateListener, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from device_agent.clock import Clock
 from device_agent.observation import Observe
-from device_agent.radio import Medium, RadioId, Sighting
+from device_agent.radio import Endpoint, Medium, RadioId, Sighting
 from device_agent.radio.addresses import OwnAddress, own_addresses
 from device_agent.radio.records import SERVICE, Found, Reason, id_in_name, instance_name, properties_of, read_record
 
@@ -31,6 +32,10 @@ _OWN_NAMES: Final = 64
 _QUESTIONS: Final = 64
 _ANSWER_MS: Final = 3000
 _MARK_BYTES: Final = 2
+_SRV: Final = 33
+"""The type of the record that every announcement has (RFC 2782)."""
+_ONE_BREATH_S: Final = 2.0
+"""An announcement is said three times in half a second: it is seen once."""
 
 
 class Fault(StrEnum):
@@ -48,6 +53,35 @@ class _Open:
     zeroconf: AsyncZeroconf
     addresses: tuple[OwnAddress, ...]
     browser: AsyncServiceBrowser
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An instance: what it says, and when it was last seen to say so."""
+
+    found: Found
+    seen_at_s: float
+
+
+class _Again(RecordUpdateListener):
+    """Hears those who say again what is known of them: zeroconf's browser tells of changes alone."""
+
+    def __init__(self, heard: Callable[[Zeroconf, str], None]) -> None:
+        self._heard = heard
+        self._names: set[str] = set()
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        """Note whose SRV record came once more."""
+        for one in records:
+            if one.old is not None and one.new.type == _SRV and not one.new.is_expired(now):
+                self._names.add(one.new.name)
+        self._zeroconf = zc
+
+    def async_update_records_complete(self) -> None:
+        """Tell of them, now that all that came with it can be read."""
+        names, self._names = self._names, set()
+        for name in names:
+            self._heard(self._zeroconf, name)
 
 
 class MdnsRadio:
@@ -89,11 +123,20 @@ class MdnsRadio:
         self._parting: asyncio.Task[None] | None = None
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._own_names: deque[str] = deque(maxlen=_OWN_NAMES)
-        self._known: OrderedDict[str, Found] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._waiting: OrderedDict[str, Sighting] = OrderedDict()
         self._news = asyncio.Event()
         self._closed = False
         self._told: set[Fault | Reason] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
 
     async def open(self) -> None:
         """Begin to announce and to look, as soon as there is a network."""
@@ -119,7 +162,7 @@ class MdnsRadio:
                 await self._announce_anew()
 
     async def sightings(self) -> AsyncIterator[Sighting]:
-        """Yield each other device as it is found, and again when its record changed, until the radio is closed."""
+        """Yield each other device as it is found, when its record changed and when it speaks again, until `close`."""
         while True:
             while self._waiting:
                 yield self._waiting.popitem(last=False)[1]
@@ -138,7 +181,11 @@ class MdnsRadio:
             await asyncio.sleep(_POLL_S)
 
     async def _follow(self) -> None:
-        addresses = own_addresses(self._interfaces)
+        try:
+            addresses = own_addresses(self._interfaces)
+        except OSError as fault:  # An interface went while it was looked at: look again later.
+            self._tell(Fault.NOT_OPENED, fault)
+            return
         if self._open and self._announced and addresses == self._open.addresses:
             return
         await self._leave()
@@ -157,6 +204,7 @@ class MdnsRadio:
     def _opened(self, addresses: tuple[OwnAddress, ...]) -> _Open:
         zeroconf = AsyncZeroconf(interfaces=[one.text for one in addresses])
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+        zeroconf.zeroconf.async_add_listener(_Again(self._hear), None)
         return _Open(zeroconf, addresses, browser)
 
     async def _leave(self) -> None:
@@ -214,13 +262,20 @@ class MdnsRadio:
     # -- the others' side ---------------------------------------------------------------------------------------------
 
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Removed:
+            self._forget(name.lower())
+        else:
+            self._hear(zeroconf, name)
+
+    def _hear(self, zeroconf: Zeroconf, name: str) -> None:
+        """Read what an instance says now."""
         name = name.lower()
+        if not name.endswith(f".{SERVICE}"):  # Printers and the like.
+            return
         if id_in_name(name) is None:
             self._tell(Reason.NAME)
-        elif state_change is ServiceStateChange.Removed:
-            self._forget(name)
         elif name not in self._asking and len(self._asking) < _QUESTIONS:
-            record = AsyncServiceInfo(service_type, name)
+            record = AsyncServiceInfo(SERVICE, name)
             if record.load_from_cache(zeroconf):
                 self._take(name, record)
             else:
@@ -244,20 +299,20 @@ class MdnsRadio:
             self._part_from_a_namesake(name, record)
             return
         networks = [one.network for one in self._open.addresses]
-        found = read_record(name, record.properties, record.parsed_scoped_addresses(), record.port, networks)
+        own = {Endpoint(host=one.text, port=self._port) for one in self._open.addresses}
+        found = read_record(name, record.properties, record.parsed_scoped_addresses(), record.port, networks, own)
         if isinstance(found, Reason):
             self._tell(found)
-        elif found != self._known.get(name):
-            self._remember(name, found)
+            return
+        now_s, known = self._clock.monotonic_s(), self._known.get(name)
+        if known is None or known.found != found or now_s - known.seen_at_s >= _ONE_BREATH_S:
+            self._see(name, found, now_s)
 
-    def _remember(self, name: str, found: Found) -> None:
+    def _see(self, name: str, found: Found, now_s: float) -> None:
         self._forget(name)
-        self._known[name] = found
+        self._known[name] = _Known(found, now_s)
         self._waiting[name] = Sighting(
-            radio_id=found.radio_id,
-            seen_at_s=self._clock.monotonic_s(),
-            medium=Medium.MDNS,
-            endpoint=found.endpoint,
+            radio_id=found.radio_id, seen_at_s=now_s, medium=Medium.MDNS, endpoint=found.endpoint
         )
         while len(self._known) > _INSTANCES:
             self._forget(next(iter(self._known)))

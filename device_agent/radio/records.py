@@ -7,7 +7,7 @@ and who is really there the link finds out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -37,6 +37,7 @@ class Reason(StrEnum):
     PORT = "its port is none of TCP"
     TOO_MANY = "it has more addresses than a device has"
     ADDRESS = "none of its addresses can be reached from here"
+    OURSELVES = "it leads back to this device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def read_record(
     addresses: Sequence[str],
     port: int | None,
     networks: Sequence[Network],
+    own: Collection[Endpoint] = (),
 ) -> Found | Reason:
     """Return what a record says, or why it is not believed.
 
@@ -85,6 +87,7 @@ def read_record(
         addresses: its A and AAAA records, the newest first, each with its scope where that is known.
         port: of its SRV record.
         networks: those that this device is in.
+        own: where this device's own link answers, without scopes.
     """
     radio_id = id_in_name(name)
     family = properties.get(b"f") or b""
@@ -100,9 +103,10 @@ def read_record(
         return Reason.PORT
     if len(addresses) > MOST_ADDRESSES:
         return Reason.TOO_MANY
-    host = _best(addresses, networks)
+    others = [one for one in addresses if Endpoint(host=one.partition("%")[0], port=port) not in own]
+    host = _best(others, networks)
     if host is None:
-        return Reason.ADDRESS
+        return Reason.ADDRESS if len(others) == len(addresses) else Reason.OURSELVES
     return Found(radio_id=radio_id, family=int(family, 16), endpoint=Endpoint(host=host, port=port))
 
 

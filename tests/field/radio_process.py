@@ -49,10 +49,9 @@ async def main(port: int, radio_id: RadioId, interfaces: list[str] | None) -> No
     telling = asyncio.create_task(tell_sightings(radio))
     obeying = asyncio.create_task(obey(radio))
     say("opens")
-    await radio.open()
-    await stop.wait()
-    say("closes")
-    await radio.close()
+    async with radio:
+        await stop.wait()
+        say("closes")
     await telling
     obeying.cancel()
 

@@ -6,6 +6,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from namespaces import Bridge
@@ -43,15 +44,20 @@ def test_who_said_goodbye_is_seen_anew_when_it_comes_back(bridge: Network) -> No
     a.sees(again)
 
 
-def test_who_was_killed_and_comes_back_at_once_is_no_news(bridge: Network) -> None:
+def test_who_was_killed_and_comes_back_is_seen_again_and_nobody_in_between(bridge: Network) -> None:
     hosts = bridge(2).hosts
     a, b = RadioProcess(hosts[0], A).announced(), RadioProcess(hosts[1], B).announced()
     a.sees(b)
     b.kill()
+    time.sleep(3)
     a.forget()
+    time.sleep(5)
+    assert a.sightings_of(B) == []  # nobody says so, but it is gone
     again = RadioProcess(hosts[1], B).announced()
     again.sees(a)
-    assert a.sightings_of(B) == []
+    a.sees(again)
+    time.sleep(1)
+    assert len(a.sightings_of(B)) == 1  # an announcement is three packets
     again.kill()
     elsewhere = RadioProcess(hosts[1], B, port=4321)
     a.sees(elsewhere)
@@ -196,6 +202,38 @@ def test_garbage_and_lies_kill_nobody(bridge: Network) -> None:
     assert a.usage().memory_info().rss < 100 << 20
 
 
+FLOOD = """
+import sys, time
+from zeroconf import Zeroconf, ServiceInfo, DNSOutgoing
+air = Zeroconf(interfaces=[sys.argv[1]])
+for number in range(3000):
+    radio_id = f"{number + 1:016x}"
+    one = ServiceInfo("_idml._tcp.local.", f"{radio_id}._idml._tcp.local.", port=1 + number,
+                      server=f"{radio_id}.local.", properties={"v": "1", "id": radio_id, "f": "07"},
+                      parsed_addresses=["10.77.0.200"])
+    said = DNSOutgoing(0x8400)
+    for record in (one.dns_pointer(), one.dns_service(), one.dns_text(), *one.dns_addresses()):
+        said.add_answer_at_time(record, 0)
+    air.send(said)
+    time.sleep(0.001)
+time.sleep(1)
+air.close()
+"""
+
+
+def test_a_crowd_that_is_made_up_costs_little_memory_and_hides_nobody(bridge: Network) -> None:
+    hosts = bridge(3).hosts
+    a = RadioProcess(hosts[0], A).announced()
+    before = a.usage().memory_info().rss
+    hosts[2].run([sys.executable, "-c", FLOOD, hosts[2].ip], timeout_s=60)
+    b = RadioProcess(hosts[1], B)
+    a.sees(b, 30)
+    b.sees(a, 30)
+    grown_mib = (a.usage().memory_info().rss - before) / (1 << 20)
+    print(f"{len(a.said(what='sighting'))} sightings, {grown_mib:.0f} MiB more")
+    assert grown_mib < 40
+
+
 def test_an_idle_radio_costs_next_to_nothing(bridge: Network) -> None:
     hosts = bridge(3).hosts
     radios = [RadioProcess(host, secrets.token_hex(8)) for host in hosts]
@@ -205,10 +243,17 @@ def test_an_idle_radio_costs_next_to_nothing(bridge: Network) -> None:
                 one.sees(other)
     time.sleep(3)
     process = radios[0].usage()
-    before = sum(process.cpu_times()[:2])
+    radios[0].forget()
+    before_ns = cpu_ns(process.pid)
     time.sleep(30)
-    cpu_percent = (sum(process.cpu_times()[:2]) - before) / 30 * 100
+    cpu_percent = (cpu_ns(process.pid) - before_ns) / 30e9 * 100
     rss_mib = process.memory_info().rss / (1 << 20)
     print(f"idle: {cpu_percent:.2f} % of a core, {rss_mib:.0f} MiB")
     assert cpu_percent < 3
     assert rss_mib < 80
+    assert radios[0].said(what="sighting") == []
+
+
+def cpu_ns(pid: int) -> int:
+    """Return what a process used so far, finer than the system's ticks."""
+    return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat"))

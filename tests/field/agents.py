@@ -166,9 +166,9 @@ class Field:
 
 
 def wait_for(what: str, seen: Callable[[], object], patience_s: float) -> None:
-    """Look twice a second until it is there; fail, saying what is missing, after so long."""
+    """Look five times a second until it is there; fail, saying what is missing, after so long."""
     end_s = time.monotonic() + patience_s
     while not seen():
         if time.monotonic() > end_s:
             raise AssertionError(f"{what}: not within {patience_s:.0f} s")
-        time.sleep(0.5)
+        time.sleep(0.2)

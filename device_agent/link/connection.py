@@ -17,6 +17,7 @@ from device_agent.link.tls import client_context, key_of
 from device_agent.radio import Endpoint
 
 _BLOCK_BYTES = 256 << 10
+_SHOWN = 120
 _FAULTS = (OSError, http.client.HTTPException, ValueError)
 """What sockets, TLS and HTTP raise; ValueError, where another thread has closed the connection meanwhile."""
 
@@ -37,6 +38,7 @@ class Connection:
         self._limits = limits
         self._http: http.client.HTTPConnection | None = None
         self._socket: ssl.SSLSocket | None = None
+        self._response: http.client.HTTPResponse | None = None
 
     @property
     def is_open(self) -> bool:
@@ -113,12 +115,14 @@ class Connection:
     def close(self) -> None:
         """Close it; it can be opened again."""
         self.abort()
+        if self._response is not None:
+            self._response.close()  # it keeps the socket open where it was not read to its end
         if self._http is not None:
             self._http.close()
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.close()
-        self._http = self._socket = None
+        self._http = self._socket = self._response = None
 
     def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         if self._http is None:
@@ -130,7 +134,8 @@ class Connection:
         if body or method == "POST":
             self._http.putheader("Content-Length", str(len(body)))
         self._http.endheaders(body or None)
-        return self._http.getresponse()
+        self._response = self._http.getresponse()
+        return self._response
 
     def _timeout(self, seconds: float) -> None:
         if self._socket is None:
@@ -139,4 +144,5 @@ class Connection:
 
     def _lost(self, why: object) -> LinkLost:
         said = str(why) or type(why).__name__
-        return LinkLost(f"{self._endpoint}: {said}")
+        plain = "".join(one if one.isprintable() else "?" for one in said[:_SHOWN])  # it may quote the peer
+        return LinkLost(f"{self._endpoint}: {plain}")

@@ -527,7 +527,7 @@ def act(field: Field, who: int, kind: ActionKind, *, amount: int = 0, nonce: int
         nonce=nonce,
         deadline=field.now + 100 if deadline is None else deadline,
     )
-    signature = signing.sign(PERSONS[who], signing.action_digest(action, field.domain))
+    signature = signing.sign(PERSONS[who].key, signing.action_digest(action, field.domain))
     return calls.encode(calls.Act(action=action, r=signature[:32], vs=signature[32:]))
 
 

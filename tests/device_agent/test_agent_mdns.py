@@ -231,7 +231,9 @@ def test_of_a_crowd_that_nobody_asks_about_the_newest_are_remembered() -> None:
             await asyncio.to_thread(announce, crowd)
         seen = [one.radio_id async for one in a.radio.sightings()]
         assert len(seen) <= 256
-        assert seen[-1] == crowd[-1]
+        # Some packets are lost where the machine is busy, but not most of them.
+        older, newer = crowd[:100], crowd[-100:]
+        assert len({*seen} & {*newer}) > len({*seen} & {*older})
 
     asyncio.run(play())
 

@@ -25,6 +25,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import relay
 import torch
+import transfer
 from eth_account import Account
 from rich.console import Console
 from rich.table import Table
@@ -423,6 +424,20 @@ def relay_gas_overhead() -> Row:
     )
 
 
+def transfer_ratio(runs: int) -> Row:
+    """A snapshot of 20 MiB over the link, its unpacking included, beside as many bytes over plain TLS."""
+    took = transfer.transfers(4 * runs)
+    return Row(
+        name="transfer_ratio",
+        value=median(plain_s / link_s for link_s, plain_s in took),
+        unit="ratio",
+        better="higher",
+        target=0.8,
+        baseline=median(plain_s for _, plain_s in took),
+        runs=[plain_s / link_s for link_s, plain_s in took],
+    )
+
+
 GAS_TARGETS = {"gas_direct": 420_000, "gas_batched_1": 135_000, "gas_batched_50": 70_000}
 
 ROWS: dict[str, Callable[[int], Row]] = {
@@ -431,6 +446,7 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "agent_idle_rss_mb": agent_idle_rss_mb,
     "validator_rss_mb": validator_rss_mb,
     "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
+    "transfer_ratio": transfer_ratio,
     "relay_throughput_ratio": lambda runs: relay_rows(runs)["relay_throughput_ratio"],
     "relay_presigned_ratio": lambda runs: relay_rows(runs)["relay_presigned_ratio"],
     "relay_accept_p50_ms": lambda runs: relay_rows(runs)["relay_accept_p50_ms"],

@@ -165,7 +165,12 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _check_inputs(scenario: Scenario) -> None:
-    """Read what the run will read, so that nothing is written or deleted for a run that cannot start."""
+    """Read what the run will read, so that nothing is written or deleted for a run that cannot start.
+
+    And load what it will need: who is interrupted at that leaves nothing behind.
+    """
+    import device_agent.loopback.report  # noqa: PLC0415
+    import device_agent.loopback.simulation  # noqa: F401, PLC0415
     from device_agent.learning.choices import spread  # noqa: PLC0415
     from device_agent.loopback.contacts import trace_contacts  # noqa: PLC0415
     from models.data import load  # noqa: PLC0415

@@ -16,10 +16,10 @@ from typing import Any
 from contracts.identity import Identity
 from device_agent.agent_config import AgentConfig
 from device_agent.errors import AgentError, GatewayRefused, GatewayUnreachable
-from device_agent.gateway import AccountFacts, ChainFacts, GatewayClient
+from device_agent.gateway import AccountFacts, ChainFacts
 from device_agent.health import unfit, vitals_reader
 from device_agent.learning.worker import Child, Failed, FreshTask, Kind, MeasureTask, Trained
-from device_agent.pinning import read_fingerprint
+from device_agent.live import gateway_of
 from device_agent.radio.addresses import own_addresses
 from models.data import load
 from models.errors import ModelsError
@@ -162,18 +162,13 @@ def _computed(what: str, kind: Kind, task: FreshTask | MeasureTask) -> Check:
 
 
 async def _gateway(config: AgentConfig, identity: Identity | None) -> list[Check]:
-    chosen = config.gateway
-    client = GatewayClient(
-        chosen.url,
-        timeout_s=_ANSWER_S,
-        identity=identity if chosen.enrolled else None,
-        fingerprint=None if chosen.fingerprint is None else read_fingerprint(chosen.fingerprint),
-    )
+    url = config.gateway.url
+    client = gateway_of(config, identity, timeout_s=_ANSWER_S)
     try:
         facts = await _asked(client.chain)
         if isinstance(facts, str):
-            return [failure("gateway", f"{chosen.url}: {facts}")]
-        checks = [ok("gateway", f"{chosen.url}: chain {facts.chain_id}, escrow {facts.escrow}"), _clock(facts)]
+            return [failure("gateway", f"{url}: {facts}")]
+        checks = [ok("gateway", f"{url}: chain {facts.chain_id}, escrow {facts.escrow}"), _clock(facts)]
         checks.append(_rules(config, facts))
         if identity is not None:
             account = await _asked(lambda: client.account(identity.address))

@@ -18,6 +18,10 @@ AgentError
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class AgentError(Exception):
@@ -106,3 +110,13 @@ class RunExists(AgentError):
 
 class RunUnusable(AgentError):
     """A folder holds no run, or one that never wrote its results."""
+
+
+def first_fault(error: ValidationError, whole: str = "") -> str:
+    """Say where the first fault is and what is wrong there, without the input: it may be a stranger's, or a secret.
+
+    `whole` names what was read, for a fault that is in no member of it.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or whole
+    return f"{where}: {first['msg']}" if where else first["msg"]

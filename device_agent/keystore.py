@@ -33,8 +33,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contracts import curve
 from contracts.identity import Identity
-from device_agent.errors import KeystoreFault, KeystoreProblem
+from device_agent.errors import KeystoreFault, KeystoreProblem, first_fault
 
 VERSION: Final = 1
 MAX_BYTES: Final = 2048
@@ -49,7 +50,6 @@ MAX_SCRYPT_BYTES: Final = 64 << 20
 """What a file may make this device allocate: an eighth of the smallest Pi's memory."""
 MAX_SCRYPT_P: Final = 4
 
-_CURVE_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _DRAWS: Final = 8
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
@@ -238,9 +238,7 @@ def _parsed(path: Path, data: bytes) -> _Written:
             )
         written = _Written.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _malformed(path, f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise _malformed(path, first_fault(error)) from None
     if _text(written) != data:
         raise _malformed(path, "it was changed by hand")
     return written
@@ -320,7 +318,7 @@ def _checked(path: Path, plain: bytes, written: _Written) -> Keys:
 
 
 def _on_curve(account_key: bytes) -> bool:
-    return 0 < int.from_bytes(account_key, "big") < _CURVE_ORDER
+    return 0 < int.from_bytes(account_key, "big") < curve.ORDER
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

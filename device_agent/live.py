@@ -11,8 +11,8 @@ import fcntl
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from device_agent.keystore import Keys
 from device_agent.learning import Model
 from device_agent.learning.choices import held_out, spread
 from device_agent.learning.compose import adapter_of, trainer_of
-from device_agent.learning.local import LocalAssessor, wait_in_thread
+from device_agent.learning.local import LocalAssessor, LocalTrainer, wait_in_thread
 from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Trained
 from device_agent.link.lan import LanLink
 from device_agent.observation import Observe
@@ -64,9 +64,8 @@ class _Learning:
     architecture: Architecture
     training: Child
     validation: Child
-    trainer: Any
+    trainer: LocalTrainer
     assessor: LocalAssessor
-    blank: Callable[[], Any] = field(repr=False)
 
 
 async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
@@ -81,7 +80,7 @@ async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
         stack.callback(journal.close)
         clock = SystemClock()
         identity = Identity(keys.account_key)
-        gateway = _gateway(config, identity)
+        gateway = gateway_of(config, identity)
         stack.push_async_callback(gateway.close)
         shown = _Shown(radio_id(keys.radio_key, clock.wall_s()))
         link = LanLink(
@@ -167,21 +166,19 @@ def claimed(folder: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _gateway(config: AgentConfig, identity: Identity) -> GatewayClient:
+def gateway_of(config: AgentConfig, identity: Identity | None, *, timeout_s: float = 20) -> GatewayClient:
+    """Return a client of the gateway that the settings name; without an identity, one that signs nothing."""
     chosen = config.gateway
     return GatewayClient(
         chosen.url,
         identity=identity if chosen.enrolled else None,
         fingerprint=None if chosen.fingerprint is None else read_fingerprint(chosen.fingerprint),
-        timeout_s=20,
+        timeout_s=timeout_s,
     )
 
 
-@contextlib.asynccontextmanager
-async def _mdns(
-    config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, told: Told
-) -> AsyncIterator[MdnsRadio]:
-    radio = MdnsRadio(
+def _mdns(config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, told: Told) -> MdnsRadio:
+    return MdnsRadio(
         port=port,
         clock=clock,
         radio_id=shown.radio_id,
@@ -189,11 +186,6 @@ async def _mdns(
         interfaces=config.mdns.interfaces or None,
         observe=told,
     )
-    await radio.open()
-    try:
-        yield radio
-    finally:
-        await radio.close()
 
 
 async def _rotate(key: bytes, shown: _Shown, radios: Sequence[MdnsRadio], clock: SystemClock, observe: Observe) -> None:
@@ -223,19 +215,18 @@ def _learning(config: AgentConfig) -> _Learning:
         validation=measures,
         trainer=trainer_of(choices, trains, local(training), arch, seed=config.seed),
         assessor=LocalAssessor(measures, local(voting), arch),
-        blank=lambda: trains.give(FreshTask(architecture=arch.name, codec=choices.codec, seed=config.seed)),
     )
 
 
 async def _first_model(config: AgentConfig, learning: _Learning) -> Model:
     """Make the model that all devices of the trial begin with, and train it alone for a while if that is wished."""
-    made = await wait_in_thread(learning.training, learning.blank(), 0)
+    task = FreshTask(architecture=learning.architecture.name, codec=config.learning.codec, seed=config.seed)
+    made = await wait_in_thread(learning.training, learning.training.give(task), 0)
     if not isinstance(made, Trained):
         raise WorkerDied(f"no first model could be made: {made}")
     blank = Model(data=made.snapshot, digest=made.digest, age=0)
     steps = config.learning.warmup_steps
-    trained: Model = await learning.trainer.train(blank, steps=steps) if steps else blank
-    return trained
+    return await learning.trainer.train(blank, steps=steps) if steps else blank
 
 
 async def _run(agent: Agent, gateway: GatewayClient, journal: Journal, config: AgentConfig, observe: Observe) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from contracts.errors import MalformedTerms
 from contracts.terms import Terms, both_salts
-from device_agent.errors import PeerFault
+from device_agent.errors import PeerFault, first_fault
 
 MAX_MESSAGE_BYTES = 4096
 
@@ -135,6 +135,4 @@ def parse(data: bytes) -> Message:
     try:
         return _adapter.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "message"
-        raise PeerFault(f"{where}: {first['msg']}") from error
+        raise PeerFault(first_fault(error, "message")) from error

@@ -27,7 +27,6 @@ _LONGEST_REST_S = 120.0
 _SILENT_INTERVALS = 3
 """A peer is gone after so many of its usual intervals between signs of life without one."""
 _INTERVAL_WEIGHT = 0.25
-_OUTLASTED_SHARE = 4
 
 _SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
 """Media that tell of a device that is there. A DNS record outlives its device by many minutes."""
@@ -187,7 +186,7 @@ class Neighborhood:
         lengths = self._lengths_s.get(peer)
         expected_s = median(lengths) if lengths else self._usual_contact_s
         age_s = now_s - neighbor.since_s
-        return max(expected_s - age_s, age_s / _OUTLASTED_SHARE)
+        return max(expected_s - age_s, age_s / 4)
 
     def _alive(self, known: Neighbor, at_s: float, *, rssi_dbm: int | None = None) -> None:
         passed_s = at_s - known.last_seen_s

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts import signing
+from contracts.addresses import checksum_address
 from contracts.identity import Identity
-from device_agent.errors import PeerFault
+from device_agent.errors import PeerFault, first_fault
 
 VALID_S: Final = 30 * 86_400
 """How long a statement is good: many times longer than a device is switched off, and than clocks are wrong."""
@@ -87,9 +87,8 @@ def read(data: bytes) -> Vouching:
     try:
         written = _Written.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise PeerFault(f"vouching: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if to_checksum_address(written.account) != written.account:
+        raise PeerFault(f"vouching: {first_fault(error)}") from error
+    if checksum_address(written.account) != written.account:
         raise PeerFault("vouching: the account is not written with its checksum")
     vouching = Vouching(
         account=written.account,

@@ -217,7 +217,9 @@ class Client:
 
     def _say_hello(self, connection: Connection, endpoint: Endpoint) -> tuple[PeerId, _Peer]:
         key = connection.open()
-        challenge = wire.read(_expected(connection.ask("GET", "/v1/challenge", max_bytes=4096)), wire.Challenge)
+        challenge = wire.read(
+            _expected(connection.ask("GET", "/v1/challenge", max_bytes=wire.MAX_ANSWER_BYTES)), wire.Challenge
+        )
         peer = self._caller.vouched(challenge.vouching, key)
         if peer == self._caller.address:
             raise PeerFault(f"{endpoint} is this device, or another one with this device's account")

@@ -19,14 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from device_agent.errors import PeerFault
+from device_agent.errors import PeerFault, first_fault
+from device_agent.messages import Hex32, Hex64
 
 MAX_ANSWER_BYTES = 4096
-MAX_HELLO_BYTES = 4096
 
-Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Hex128 = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+Hex8 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Statement = Annotated[str, Field(max_length=1024)]
 
 
@@ -41,30 +39,30 @@ class Challenge(_Said):
     """Server: who it is, and what is to be signed."""
 
     vouching: Statement
-    nonce: Hex64
+    nonce: Hex32
 
 
 class Hello(_Said):
     """Client: who it is, what it shows on its radios, the port of its own link, and the proof."""
 
     vouching: Statement
-    radio_id: Hex16
+    radio_id: Hex8
     port: int = Field(ge=1, le=65535)
-    nonce: Hex64
-    signature: Hex128
+    nonce: Hex32
+    signature: Hex64
 
 
 class Welcome(_Said):
     """Server: what stands for the client from now on, and what the server shows on its radios."""
 
-    token: Hex64
-    radio_id: Hex16
+    token: Hex32
+    radio_id: Hex8
 
 
 class Pong(_Said):
     """Server: still there, showing this on its radios."""
 
-    radio_id: Hex16
+    radio_id: Hex8
 
 
 class Manifest(_Said):
@@ -74,11 +72,11 @@ class Manifest(_Said):
     so that no old manifest can be shown for a new one.
     """
 
-    digest: Hex64
+    digest: Hex32
     size_bytes: int = Field(ge=1, le=1 << 30)
-    sha256: Hex64
-    nonce: Hex64
-    signature: Hex128
+    sha256: Hex32
+    nonce: Hex32
+    signature: Hex64
 
 
 UNSIGNED = "0" * 128
@@ -107,9 +105,7 @@ def read(data: bytes, kind: type[S]) -> S:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or kind.__name__.lower()
-        raise PeerFault(f"{where}: {first['msg']}") from error
+        raise PeerFault(first_fault(error, kind.__name__.lower())) from error
 
 
 def check_signature(key: bytes, text: bytes, signature: bytes) -> None:

@@ -120,6 +120,7 @@ class Agent:
             settings=settings,
             identity=identity,
             computing=computing,
+            clock=clock,
             observe=observe,
         )
         self._proposals = Proposals(

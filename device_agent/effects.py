@@ -15,9 +15,10 @@ from contracts.identity import Identity
 from contracts.states import EncounterState
 from contracts.terms import Terms, commitment, encounter_id
 from device_agent import messages
+from device_agent.clock import Clock
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, operation_label
 from device_agent.encounters import Encounters
-from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
+from device_agent.errors import GatewayRefused, GatewayUnreachable, LinkLost, PeerFault
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.journal import NewOperation
 from device_agent.learning import Adapter, Model
@@ -54,8 +55,10 @@ class Effects:
         settings: Settings,
         identity: Identity,
         computing: asyncio.Lock,
+        clock: Clock,
         observe: Observe,
     ) -> None:
+        self._clock = clock
         self._encounters = encounters
         self._link = link
         self._gateway = gateway
@@ -133,7 +136,17 @@ class Effects:
                 return _call(one, effect)  # anyone may send it, without a signature
 
     async def _send(self, one: Encounter, message: Message) -> None:
-        await self._link.send(one.peer, messages.encode(message))
+        """Say something to the peer, for as long as it may only be out of reach for a moment, as after a restart."""
+        give_up_s = self._clock.monotonic_s() + self._settings.lost_after_s
+        while True:
+            try:
+                await self._link.send(one.peer, messages.encode(message))
+            except LinkLost:
+                if self._clock.monotonic_s() >= give_up_s or self._encounters.get(one.key) is None:
+                    raise
+                await asyncio.sleep(self._settings.poll_s)
+            else:
+                return
 
     async def _accept(self, one: Encounter) -> None:
         own, signature = commitment(one.salt).hex(), None

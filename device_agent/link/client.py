@@ -76,6 +76,7 @@ class Client:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="link")
         self._taking = asyncio.Semaphore(limits.transfers)
         self._peers: OrderedDict[PeerId, _Peer] = OrderedDict()
+        self._places: OrderedDict[PeerId, Endpoint] = OrderedDict()
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -94,6 +95,15 @@ class Client:
                     return Greeting(peer=peer, radio_id=known.radio_id, endpoint=endpoint)
                 break
         return await self._introduce(endpoint)
+
+    def met(self, peer: PeerId, endpoint: Endpoint) -> None:
+        """Remember where a peer is that made contact by itself: the next request to it goes there."""
+        known = self._peers.get(peer)
+        if known is None or known.endpoint != endpoint:
+            self._places[peer] = endpoint
+            self._places.move_to_end(peer)
+            if len(self._places) > self._limits.sessions:
+                self._places.popitem(last=False)
 
     async def send(self, peer: PeerId, message: bytes) -> None:
         """See `device_agent.link.Link`."""
@@ -155,7 +165,7 @@ class Client:
 
     async def _receive(self, peer: PeerId, digest: str, part: Part, deadline_s: float) -> None:
         """Take the rest of a part over a connection of its own. Raises `LinkLost` if the peer is busy."""
-        known = self._known(peer)
+        known = await self._reached(peer)
         connection = Connection(known.endpoint, self._limits)
         path = f"/v1/snapshots/{digest}"
         status = await self._in_thread(
@@ -174,9 +184,9 @@ class Client:
     async def _ask(
         self, peer: PeerId, method: str, path: str, *, body: bytes = b"", patience_s: float | None = None
     ) -> Answer:
-        """Ask a peer that was greeted; say hello again if it has forgotten."""
+        """Ask a peer that was greeted or that greeted; say hello again if it has forgotten."""
         for again in (False, True):
-            known = self._known(peer)
+            known = await self._reached(peer)
             call = partial(self._call, known, method, path, body)
             async with known.lock:
                 answer = await self._in_thread(known.connection, call, patience_s or 2 * self._limits.answer_s)
@@ -210,6 +220,8 @@ class Client:
         if old is not None:
             old.connection.close()
         self._peers[peer] = known
+        if self._places.get(peer) == endpoint:
+            del self._places[peer]
         while len(self._peers) > self._limits.sessions:
             _, oldest = self._peers.popitem(last=False)
             oldest.connection.close()
@@ -251,7 +263,13 @@ class Client:
                 raise
             raise LinkLost("no answer in time") from error
 
-    def _known(self, peer: PeerId) -> _Peer:
+    async def _reached(self, peer: PeerId) -> _Peer:
+        """Return a peer that this device said hello to, where it was heard of last."""
+        place = self._places.get(peer)
+        if place is not None:
+            found = await self._introduce(place)
+            if found.peer != peer:
+                raise LinkLost(f"{peer} is not at {place} any more")
         known = self._peers.get(peer)
         if known is None:
             raise LinkLost(f"{peer} is not known where it is")

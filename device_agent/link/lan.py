@@ -155,6 +155,7 @@ class LanLink:
             raise PeerFault("another device has this device's account")
         endpoint = Endpoint(host=host, port=hello.port)
         greeting = Greeting(peer=peer, radio_id=RadioId(hello.radio_id), endpoint=endpoint)
+        self._client.met(peer, endpoint)
         if self._greeted is not None:
             self._greeted(greeting)
         return greeting

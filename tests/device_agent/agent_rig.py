@@ -170,12 +170,25 @@ class FakeAdapter:
         return self.makes
 
 
+class StillClock:
+    """Stands still until told otherwise."""
+
+    now_s = 5.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_s(self) -> float:
+        return self.now_s
+
+
 class Party:
     """One side: journal, encounters, effects and conversation, wired as the agent wires them."""
 
     def __init__(self, journal: Journal, identity: Identity = WORKING) -> None:
         self.journal = journal
         self.link, self.gateway, self.adapter = FakeLink(), FakeGateway(), FakeAdapter()
+        self.clock = StillClock()
         self.told: list[tuple[str, dict[str, object]]] = []
         self.own = OwnModel(journal, Model(data=b"own", digest=b"\xb2" * 32, age=3))
         self.encounters = Encounters(journal, self.observe)
@@ -196,6 +209,7 @@ class Party:
             settings=SETTINGS,
             identity=identity,
             computing=asyncio.Lock(),
+            clock=self.clock,
             observe=self.observe,
         )
 

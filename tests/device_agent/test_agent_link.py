@@ -12,7 +12,7 @@ from cable import Cable
 from link_rig import QUICK, Device, linked, noise, really
 
 from device_agent.errors import LinkLost, PeerFault, StorageFault
-from device_agent.radio import Endpoint, PeerId, RadioId
+from device_agent.radio import Endpoint, RadioId
 
 MODEL = noise(3 << 20)
 MOST = 8 << 20
@@ -76,6 +76,30 @@ def test_nobody_is_lost_and_a_stranger_unknown(a: Device, b: Device) -> None:
             await b.link.close()
             with pytest.raises(LinkLost):
                 await a.link.greet(b.endpoint)
+
+    really(play)
+
+
+def test_a_peer_that_made_contact_by_itself_is_answered_without_a_greeting(a: Device, b: Device) -> None:
+    async def play() -> None:
+        async with linked(a, b):
+            await b.link.greet(a.endpoint)
+            await a.link.send(b.peer, b"welcome")
+            assert b.messages == [(a.peer, b"welcome")]
+
+    really(play)
+
+
+def test_a_peer_that_answers_somewhere_else_after_a_restart_is_found_by_its_own_greeting(a: Device, b: Device) -> None:
+    async def play() -> None:
+        async with linked(a, b):
+            await a.link.greet(b.endpoint)
+            await b.link.close()
+            b.link = b.fresh_link()
+            await b.open()
+            await b.link.greet(a.endpoint)
+            await a.link.send(b.peer, b"there you are")
+            assert b.messages == [(a.peer, b"there you are")]
 
     really(play)
 
@@ -306,7 +330,3 @@ def test_a_fetch_that_is_not_wanted_any_more_ends(a: Device, b: Device) -> None:
                 await fetching
 
     really(play)
-
-
-def test_the_peer_id_is_the_account(a: Device) -> None:
-    assert a.peer == PeerId(a.identity.address)

@@ -157,6 +157,45 @@ def test_whatever_goes_wrong_with_an_effect_fails_the_encounter(
     assert str(fault) in str(after.reason)
 
 
+def test_what_is_said_while_the_peer_is_out_of_reach_is_said_again_for_as_long_as_it_may_come_back(
+    journal: Journal, begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = begun(Role.NEIGHBOR, stage=Stage.OFFERED, updated=UPDATED)
+    journal.record(one, effects=(Effect.OFFER,))
+    journal.keep(UPDATED, b"work")
+    neighbor = Party(journal)
+    neighbor.link.fault = LinkLost("gone")
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        neighbor.clock.now_s += seconds
+        waited.append(seconds)
+        if len(waited) == 3:
+            neighbor.link.fault = None
+
+    monkeypatch.setattr("device_agent.effects.asyncio.sleep", _only_long(sleep))
+    neighbor.live()
+    assert len(neighbor.link.sent) == 1
+    assert journal.live_encounters()[0].stage is Stage.OFFERED
+
+
+def test_a_peer_that_stays_out_of_reach_is_given_up(
+    journal: Journal, begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.record(begun(Role.NEIGHBOR, stage=Stage.OFFERED, updated=UPDATED), effects=(Effect.OFFER,))
+    journal.keep(UPDATED, b"work")
+    neighbor = Party(journal)
+    neighbor.link.fault = LinkLost("gone")
+
+    async def sleep(seconds: float) -> None:
+        neighbor.clock.now_s += seconds
+
+    monkeypatch.setattr("device_agent.effects.asyncio.sleep", _only_long(sleep))
+    neighbor.live()
+    assert journal.live_encounters()[0].stage is Stage.STRANDED
+    assert neighbor.clock.now_s == 5 + SETTINGS.lost_after_s
+
+
 @pytest.mark.parametrize("data", [b"", b"no snapshot", bytes(100)])
 def test_a_snapshot_that_is_none_strands_the_encounter(journal: Journal, begun: Begun, data: bytes) -> None:
     journal.record(begun(Role.LEARNER, stage=Stage.FETCHING, updated=UPDATED), effects=(Effect.FETCH_UPDATED,))

@@ -25,24 +25,12 @@ PEER = PeerId("peer")
 GOOD: dict[str, Any] = {"open_by": NOW_S + 60, "report_by": NOW_S + 600}
 
 
-class Clock:
-    """Stands still until told otherwise."""
-
-    now_s = 5.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return self.now_s
-
-
 class Rig:
     """A party that may be proposed to."""
 
     def __init__(self, journal: Journal, peers: int = 1, settings: Settings = SETTINGS) -> None:
         self.party = Party(journal)
-        self.clock = Clock()
+        self.clock = self.party.clock
         self.vitals = Vitals()
         self.neighborhood = Neighborhood(lost_after_s=20, usual_contact_s=120, ping_every_s=8)
         for number in range(peers):

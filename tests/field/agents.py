@@ -17,6 +17,7 @@ from namespaces import Bridge, Host
 from device_agent.keystore import Keys, create
 
 ROOT = Path(__file__).parents[2]
+_DYING = Path(__file__).with_name("dying_agent.py")
 _PASSPHRASE = "of a test"
 _CHEAP_N = 1 << 14
 _ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -87,11 +88,15 @@ class FieldAgent:
             )
         )
         self.process: subprocess.Popen[str] | None = None
+        self.deaths = folder / "deaths"
+        self.deaths.touch()
 
-    def start(self) -> None:
+    def start(self, *, dying: bool = False) -> None:
+        """Start it; `dying`: it is killed at the next transition of an encounter that it did not die of before."""
+        program = [str(_DYING), str(self.deaths)] if dying else ["-m", "device_agent"]
         with (self.folder / "log").open("a") as log:
             self.process = self.host.popen(
-                [sys.executable, "-m", "device_agent", "run", "--config", str(self.config)],
+                [sys.executable, *program, "run", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
                 stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from contracts import signing
 from contracts.identity import Identity
 from contracts.terms import Terms, encounter_id
 from device_agent.clock import Clock
@@ -25,6 +26,7 @@ from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
 from device_agent.health import Vitals
 from device_agent.journal import Journal
+from device_agent.last_view import LastView
 from device_agent.learning import Adapter, Assessor, Model
 from device_agent.link import Link
 from device_agent.messages import Propose
@@ -110,11 +112,14 @@ class Agent:
         )
         self._presence = Presence(radios=radios, link=link, neighborhood=neighborhood, clock=clock, observe=observe)
         self._encounters = Encounters(journal, observe)
+        self._view = LastView(gateway, journal, clock)
         self._effects = Effects(
             encounters=self._encounters,
             link=link,
             gateway=gateway,
+            view=self._view,
             adapter=adapter,
+            assessor=assessor,
             architecture=architecture,
             own=self._own,
             settings=settings,
@@ -127,7 +132,7 @@ class Agent:
             encounters=self._encounters,
             neighborhood=neighborhood,
             link=link,
-            gateway=gateway,
+            view=self._view,
             adapter=adapter,
             architecture=architecture,
             own=self._own,
@@ -139,7 +144,12 @@ class Agent:
             observe=observe,
         )
         self._conversation = Conversation(
-            encounters=self._encounters, own=self._own, consider=self._consider, observe=observe
+            encounters=self._encounters,
+            own=self._own,
+            consider=self._consider,
+            declined=self._proposals.declined,
+            signer=self._signer,
+            observe=observe,
         )
         self._duty = None
         if assessor is not None and settings.validator:
@@ -196,39 +206,55 @@ class Agent:
             else:
                 await getting_in
             self._presence.start(tasks)
-            tasks.create_task(self._every(self._settings.poll_s, self._beat))
+            poll_s = self._settings.poll_s
+            tasks.create_task(self._every(poll_s, self._look_around))
+            tasks.create_task(self._every(poll_s, self._follow_chain))
+            tasks.create_task(self._every(poll_s, self._seek))
             if self._duty is not None:
-                tasks.create_task(self._every(self._settings.jobs_poll_s, self._duty.look))
+                tasks.create_task(self._every(self._settings.jobs_poll_s, self._vote))
 
     async def _every(self, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await look()
-                await self._outbox.pump()
-            except (GatewayUnreachable, GatewayRefused) as fault:
-                self._observe("fault", where=look.__name__.strip("_"), reason=str(fault))
+            except GatewayUnreachable as fault:
+                self._observe("waiting", reason=str(fault))
+            except GatewayRefused as refusal:
+                self._observe("fault", where=look.__name__.strip("_"), reason=str(refusal))
             await asyncio.sleep(seconds)
 
-    async def _beat(self) -> None:
-        """Look at the neighbourhood, at the encounters under way, and for a new one."""
+    async def _look_around(self) -> None:
+        """Look who is near and who has gone: waits for no gateway."""
         for down in self._presence.look():
             for one in self._encounters.live:
                 if one.peer == down.neighbor.peer and one.stage in _WAITS_FOR_PEER[one.role]:
                     self._encounters.apply(one.key, Happening.FAILED, reason="the peer went out of range")
         self._proposals.give_up_waiting()
+
+    async def _follow_chain(self) -> None:
+        """Look at the encounters under way, and hand over what waits; while the gateway is away, only look for it."""
+        await self._view.refresh(self._identity.address)
         for one in self._encounters.live:
             if one.terms is not None:
                 try:
                     await self._watch(one.key, one.terms)
                 except GatewayRefused as fault:  # of this one: the others are watched all the same
                     self._observe("fault", where="watch", reason=str(fault))
+        await self._outbox.pump()
+
+    async def _vote(self) -> None:
+        if self._duty is not None:
+            await self._duty.look()
+            await self._outbox.pump()
+
+    async def _seek(self) -> None:
         if self._seeking:
             await self._proposals.seek()
 
     async def _watch(self, key: bytes, terms: Terms) -> None:
-        facts = await self._gateway.known_chain()
+        facts = await self._view.known()
         if terms.parameter_set not in facts.parameter_sets:
-            facts = await self._gateway.chain()  # it was added since
+            facts = await self._view.ask()  # it was added since
         rules = facts.parameter_sets.get(terms.parameter_set)
         view = await self._gateway.encounter(encounter_id(terms, facts.domain))
         one = self._encounters.get(key)  # as it is now: a peer may have spoken meanwhile
@@ -239,6 +265,10 @@ class Agent:
         if happening is not None:
             learned = learned_on_chain(one, happening, view)
             self._encounters.apply_on_chain(key, happening, now_s=view.chain_time_s, grace_s=grace_s, **learned)
+
+    def _signer(self, terms: Terms, signature: bytes) -> str | None:
+        facts = self._view.last
+        return None if facts is None else signing.signer(encounter_id(terms, facts.domain), signature)
 
     def _given_up(self, label: str, reason: str) -> None:
         """Fail an encounter whose check-in or report no gateway will ever take, instead of waiting in silence."""

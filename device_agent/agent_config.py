@@ -113,10 +113,19 @@ class ShareChoice(Section):
 
 
 class IncentiveChoice(Section):
-    """What the device puts in and asks for. Amounts in whole tokens, the tolerance in 1/10,000."""
+    """What the device puts in and asks for. Amounts in whole tokens, the tolerance in 1/10,000.
+
+    Attributes:
+        reward: what it offers as Learner, and the least it works for as Neighbor.
+        stake: what it holds in the contract.
+        credit: the most that encounters with one peer may come to while no gateway is in reach; 0: then there are none.
+        tolerance_bps: the accuracy that may be lost.
+        parameter_set: number of the contract's rules.
+    """
 
     reward: float = Field(default=1.0, gt=0, le=1e6)
     stake: float = Field(default=30.0, gt=0, le=1e9)
+    credit: float = Field(default=3.0, ge=0, le=1e6)
     tolerance_bps: int = Field(default=200, ge=0, le=10_000)
     parameter_set: int = Field(default=0, ge=0, lt=1 << 16)
 
@@ -132,6 +141,8 @@ class Behaviour(Section):
     learner: bool = _DEFAULT["learner"]
     open_within_s: int = Field(default=_DEFAULT["open_within_s"], ge=5, le=86_400)
     report_within_s: int = Field(default=_DEFAULT["report_within_s"], ge=10, le=86_400)
+    credit_within_s: int = Field(default=_DEFAULT["credit_within_s"], ge=60, le=7 * 86_400)
+    credit_view_s: float = Field(default=_DEFAULT["credit_view_s"], gt=0)
     grace_s: int = Field(default=_DEFAULT["grace_s"], ge=0, le=86_400)
     answer_within_s: float = Field(default=_DEFAULT["answer_within_s"], gt=0)
     cooldown_s: float = Field(default=_DEFAULT["cooldown_s"], ge=0)
@@ -187,6 +198,7 @@ class AgentConfig(Section):
         return Settings(
             reward=base_units(self.incentives.reward),
             stake=base_units(self.incentives.stake),
+            credit=base_units(self.incentives.credit),
             tolerance_bps=self.incentives.tolerance_bps,
             parameter_set=self.incentives.parameter_set,
             **behaviour,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from contracts.terms import Terms
 from device_agent import messages
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
 from device_agent.encounters import Encounters
 from device_agent.errors import PeerFault
-from device_agent.messages import Accept, Decline, Message, Offer, Propose, Reveal
+from device_agent.messages import Accept, Agree, Decline, Message, Offer, Propose, Refusal, Reveal
 from device_agent.observation import Observe
 from device_agent.own_model import OwnModel
 from device_agent.radio import PeerId
@@ -23,8 +24,22 @@ class Conversation:
         encounters: Encounters,
         own: OwnModel,
         consider: Callable[[PeerId, Propose], None],
+        declined: Callable[[PeerId, Refusal], None],
+        signer: Callable[[Terms, bytes], str | None],
         observe: Observe,
     ) -> None:
+        """Set what messages are about, and who is told.
+
+        Args:
+            encounters: what is under way.
+            own: the snapshots.
+            consider: takes a proposal.
+            declined: told who declined one, and why.
+            signer: tells which account signed terms, None if that cannot be told.
+            observe: told what is out of place.
+        """
+        self._declined = declined
+        self._signer = signer
         self._encounters = encounters
         self._own = own
         self._consider = consider
@@ -63,7 +78,7 @@ class Conversation:
         if not self._answered(one, message):
             raise PeerFault(f"{message.kind} is out of place for a {one.role} that is {one.stage}")
 
-    def _answered(self, one: Encounter, message: Accept | Decline | Offer | Reveal) -> bool:
+    def _answered(self, one: Encounter, message: Accept | Agree | Decline | Offer | Reveal) -> bool:
         apply = self._encounters.apply
         learner = one.role is Role.LEARNER
         if isinstance(message, Accept) and learner:
@@ -72,9 +87,18 @@ class Conversation:
             if (message.signature is None) != (terms.nonce == 0):
                 raise PeerFault("terms for the batched door come with a signature, others without one")
             signature = None if message.signature is None else bytes.fromhex(message.signature)
-            return apply(one.key, Happening.ACCEPTED, terms=terms, peer_signature=signature)
+            how = Happening.ACCEPTED_ON_CREDIT if one.proposal.credit else Happening.ACCEPTED
+            return apply(one.key, how, terms=terms, peer_signature=signature)
+        if isinstance(message, Agree) and one.proposal.credit and one.terms is not None:
+            signature = bytes.fromhex(message.signature)
+            if self._signer(one.terms, signature) != one.terms.learner:
+                raise PeerFault("the Learner's signature is not one of these terms")
+            return apply(one.key, Happening.AGREED, peer_signature=signature)
         if isinstance(message, Decline) and learner:
-            return apply(one.key, Happening.DECLINED, reason=message.reason.value)
+            in_place = apply(one.key, Happening.DECLINED, reason=message.reason.value)
+            if in_place:
+                self._declined(one.peer, message.reason)
+            return in_place
         if isinstance(message, Offer) and learner:
             if message.updated == one.proposal.previous:
                 raise PeerFault("the updated model is the previous one: no work was done")

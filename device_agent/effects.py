@@ -15,15 +15,17 @@ from contracts.identity import Identity
 from contracts.states import EncounterState
 from contracts.terms import Terms, commitment, encounter_id
 from device_agent import messages
+from device_agent.ballot import judge
 from device_agent.clock import Clock
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, operation_label
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, LinkLost, PeerFault
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.journal import NewOperation
-from device_agent.learning import Adapter, Model
+from device_agent.last_view import LastView
+from device_agent.learning import Adapter, Assessor, Model
 from device_agent.link import Link
-from device_agent.messages import Accept, Message, Offer, Reveal
+from device_agent.messages import Accept, Agree, Message, Offer, Reveal
 from device_agent.observation import Observe
 from device_agent.own_model import MAX_AGE, OwnModel
 from device_agent.radio import PeerId
@@ -49,7 +51,9 @@ class Effects:
         encounters: Encounters,
         link: Link,
         gateway: GatewayClient,
+        view: LastView,
         adapter: Adapter,
+        assessor: Assessor | None,
         architecture: Architecture,
         own: OwnModel,
         settings: Settings,
@@ -62,7 +66,9 @@ class Effects:
         self._encounters = encounters
         self._link = link
         self._gateway = gateway
+        self._view = view
         self._adapter = adapter
+        self._assessor = assessor
         self._architecture = architecture
         self._own = own
         self._settings = settings
@@ -72,13 +78,15 @@ class Effects:
         self._actions: dict[Effect, Callable[[Encounter], Awaitable[None]]] = {
             Effect.PROPOSE: lambda one: self._send(one, one.proposal),
             Effect.ACCEPT: self._accept,
+            Effect.AGREE: self._agree,
             Effect.FETCH_PREVIOUS: self._fetch_previous,
             Effect.WORK: self._work,
             Effect.OFFER: self._offer,
             Effect.REVEAL: self._reveal,
             Effect.FETCH_UPDATED: self._fetch_updated,
-            Effect.UPLOAD_PREVIOUS: lambda one: self._upload(bytes.fromhex(one.proposal.previous)),
+            Effect.UPLOAD_PREVIOUS: lambda one: self._upload(_previous(one)),
             Effect.UPLOAD_UPDATED: lambda one: self._upload(one.updated or b""),
+            Effect.ADOPT_ON_CREDIT: self._adopt_on_credit,
             Effect.CONCLUDE: self._conclude,
         }
 
@@ -90,7 +98,7 @@ class Effects:
         if effect in self._actions:
             await self._actions[effect](one)
             return None
-        facts = await self._patiently(self._gateway.known_chain)
+        facts = await self._patiently(self._view.known)
         signed = _agreed(one).nonce != 0
         call = self._signed_call(one, effect, facts) if signed else _call(one, effect)
         if call is None:
@@ -106,19 +114,19 @@ class Effects:
         terms = _agreed(one)
         encounter = encounter_id(terms, facts.domain)
         match effect:
-            case Effect.CHECK_IN if one.role is Role.NEIGHBOR:
+            case Effect.CHECK_IN if one.role is Role.NEIGHBOR and not one.proposal.credit:
                 return None  # its signature went out with `accept`: the Learner hands in both
             case Effect.CHECK_IN:
-                theirs = one.peer_signature or b""
-                if signing.signer(encounter, theirs) != terms.neighbor:
-                    raise PeerFault("the Neighbor's signature is not one of these terms")
-                own = self._identity.sign_digest(encounter)
+                own, theirs = self._identity.sign_digest(encounter), one.peer_signature or b""
+                if one.role is Role.LEARNER:
+                    _check_neighbor(terms, encounter, theirs)
+                learners, neighbors = (own, theirs) if one.role is Role.LEARNER else (theirs, own)
                 return calls.Open(
                     terms=terms,
-                    learner_r=own[:32],
-                    learner_vs=own[32:],
-                    neighbor_r=theirs[:32],
-                    neighbor_vs=theirs[32:],
+                    learner_r=learners[:32],
+                    learner_vs=learners[32:],
+                    neighbor_r=neighbors[:32],
+                    neighbor_vs=neighbors[32:],
                 )
             case Effect.REPORT:
                 updated = one.updated or b""
@@ -155,6 +163,17 @@ class Effects:
         address = self._identity.address
         await self._send(one, Accept(key=one.key.hex(), neighbor=address, commitment=own, signature=signature))
 
+    async def _agree(self, one: Encounter) -> None:
+        """Learner, on credit: sign the terms that the Neighbor has signed, if it is known to be good for them."""
+        terms = _agreed(one)
+        name = bytes.fromhex(await self._id(one))
+        _check_neighbor(terms, name, one.peer_signature or b"")
+        facts = await self._patiently(self._view.known)
+        free = await self._view.free(terms.neighbor)
+        if free is None or free < facts.min_stake + terms.reward:
+            raise PeerFault(f"it is not known to have the stake for this: {terms.neighbor}")
+        await self._send(one, Agree(key=one.key.hex(), signature=self._identity.sign_digest(name).hex()))
+
     async def _offer(self, one: Encounter) -> None:
         updated = one.updated or b""
         size_bytes = len(self._own.snapshot(updated) or b"")
@@ -162,12 +181,12 @@ class Effects:
         await self._send(one, offer)
 
     async def _reveal(self, one: Encounter) -> None:
-        """Give the own salt away; a Learner, only once the Neighbor's stake is locked.
+        """Give the own salt away; a Learner, only once the Neighbor's stake is locked, or can be without its help.
 
         A Neighbor that had both salts before its check-in would know the validators, and could stay away from those
-        it does not like.
+        it does not like. On credit its signature is here already.
         """
-        if one.role is Role.LEARNER:
+        if one.role is Role.LEARNER and not one.proposal.credit:
             name = bytes.fromhex(await self._id(one))
             while (await self._patiently(lambda: self._gateway.encounter(name))).state in _BEFORE_OPENING:
                 await asyncio.sleep(self._settings.poll_s)
@@ -180,14 +199,15 @@ class Effects:
         return now is not None and now.stage is stage
 
     async def _fetch_previous(self, one: Encounter) -> None:
-        digest = bytes.fromhex(one.proposal.previous)
+        digest = _previous(one)
         data = await self._fetch(one.peer, digest)
         self._encounters.apply(one.key, Happening.PREVIOUS_ARRIVED, snapshot=(digest, data))
 
     async def _fetch_updated(self, one: Encounter) -> None:
         digest = one.updated or b""
         data = await self._fetch(one.peer, digest)
-        self._encounters.apply(one.key, Happening.UPDATED_ARRIVED, snapshot=(digest, data))
+        how = Happening.ARRIVED_ON_CREDIT if one.proposal.credit else Happening.UPDATED_ARRIVED
+        self._encounters.apply(one.key, how, snapshot=(digest, data))
 
     async def _fetch(self, peer: PeerId, digest: bytes) -> bytes:
         data = await self._link.fetch(peer, digest, max_bytes=self._settings.max_model_bytes)
@@ -197,7 +217,7 @@ class Effects:
         return data
 
     async def _work(self, one: Encounter) -> None:
-        digest = bytes.fromhex(one.proposal.previous)
+        digest = _previous(one)
         data = self._own.snapshot(digest)
         if data is None:
             raise PeerFault("the previous model is not in the journal")
@@ -222,16 +242,34 @@ class Effects:
         if data is not None:
             await self._patiently(lambda: self._gateway.put_model(digest, data))
 
+    async def _adopt_on_credit(self, one: Encounter) -> None:
+        """Learner: go on from an updated model at once if this device's own data speak for it."""
+        previous, updated = (self._own.snapshot(digest) for digest in (_previous(one), one.updated or b""))
+        if self._assessor is None or previous is None or updated is None:
+            return  # it waits for the votes
+        async with self._computing:
+            assessment = await self._assessor.assess(previous, updated)
+        if judge(assessment, tolerance_bps=_agreed(one).tolerance_bps).valid and self._is_unchanged(one):
+            await self._adopt(one, one.updated or b"", on_credit=True)
+
     async def _conclude(self, one: Encounter) -> None:
-        """Learner: adopt a model that was found valid, unless the own model has moved on meanwhile."""
-        unchanged = bytes.fromhex(one.proposal.previous) == self._own.current.digest
+        """Learner: adopt a model that was found valid, unless the own model has moved on meanwhile.
+
+        What was adopted on credit and is found invalid is taken back, unless more was built on it.
+        """
         try:
-            if one.role is Role.LEARNER and one.verdict and one.updated and unchanged:
+            if one.role is Role.LEARNER and one.verdict and one.updated and self._is_unchanged(one):
                 await self._adopt(one, one.updated)
+            if one.role is Role.LEARNER and one.verdict is False and self._own.take_back(one.key, _previous(one)):
+                self._observe("taken back", key=one.key.hex(), model=self._own.current.digest.hex())
         finally:
             self._own.tidy(self._encounters.live)
 
-    async def _adopt(self, one: Encounter, digest: bytes) -> None:
+    def _is_unchanged(self, one: Encounter) -> bool:
+        """Whether the own model is still the one that this encounter began with."""
+        return _previous(one) == self._own.current.digest
+
+    async def _adopt(self, one: Encounter, digest: bytes, *, on_credit: bool = False) -> None:
         limit = self._settings.max_model_bytes
         data = self._own.snapshot(digest)
         if data is None:
@@ -243,16 +281,16 @@ class Effects:
         parse(data, self._architecture)
         updated = Model(data=data, digest=digest, age=max(one.updated_age, self._own.current.age))
         async with self._computing:
-            if bytes.fromhex(one.proposal.previous) != self._own.current.digest:
+            if not self._is_unchanged(one):
                 return  # a stranded encounter was settled at the same time
             model = await self._adapter.adopt(updated)
-            self._own.move_on(model)
-        self._observe(
-            "adopted", key=one.key.hex(), encounter=await self._id(one), model=model.digest.hex(), age=model.age
-        )
+            self._own.move_on(model, on_credit=one.key if on_credit else None)
+        name = await self._id(one)
+        told = {"key": one.key.hex(), "encounter": name, "model": model.digest.hex(), "age": model.age}
+        self._observe("adopted", **told, on_credit=on_credit or None)
 
     async def _id(self, one: Encounter) -> str:
-        facts = await self._patiently(self._gateway.known_chain)
+        facts = await self._patiently(self._view.known)
         return encounter_id(_agreed(one), facts.domain).hex()
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -289,6 +327,15 @@ def _call(one: Encounter, effect: Effect) -> calls.Call:
         case Effect.EXPIRE:
             return calls.Expire(terms=terms)
     raise ValueError(f"{effect} is no transaction")
+
+
+def _check_neighbor(terms: Terms, encounter: bytes, signature: bytes) -> None:
+    if signing.signer(encounter, signature) != terms.neighbor:
+        raise PeerFault("the Neighbor's signature is not one of these terms")
+
+
+def _previous(one: Encounter) -> bytes:
+    return bytes.fromhex(one.proposal.previous)
 
 
 def _agreed(one: Encounter) -> Terms:

@@ -12,6 +12,10 @@ Learner                                   Neighbor
   fetch the updated model, report, upload
   (verdict) adopt it, or keep the old one
 
+On credit, with no gateway in reach, the same but for the check-ins: both sign the terms first (accept, agree), and
+each keeps both signatures. Who has something to gain hands them in when it is back. An encounter that breaks off
+before that leaves no trace on chain.
+
 The Learner pays with its salt, without which the Neighbor cannot report; it gives it for a digest that the
 Neighbor's stake now stands for. Neither can take the other's part and leave (iDML steps 1 to 3).
 """
@@ -66,6 +70,8 @@ class Happening(StrEnum):
     """What a device can see happen to an encounter."""
 
     ACCEPTED = "accepted"
+    ACCEPTED_ON_CREDIT = "accepted on credit"
+    AGREED = "agreed on credit"
     DECLINED = "declined"
     OPENED = "opened on chain"
     PREVIOUS_ARRIVED = "previous model arrived"
@@ -73,6 +79,7 @@ class Happening(StrEnum):
     OFFERED = "offered"
     REVEALED = "salt revealed"
     UPDATED_ARRIVED = "updated model arrived"
+    ARRIVED_ON_CREDIT = "updated model arrived on credit"
     FAILED = "failed"
     NEVER_OPENED = "no check-in on chain in time"
     OVERDUE = "deadline passed on chain"
@@ -88,6 +95,8 @@ class Effect(StrEnum):
 
     PROPOSE = "propose"
     ACCEPT = "accept"
+    AGREE = "agree"
+    """Learner, on credit: check the Neighbor's signature and give the own one."""
     CHECK_IN = "check in"
     FETCH_PREVIOUS = "fetch previous"
     WORK = "work"
@@ -97,6 +106,8 @@ class Effect(StrEnum):
     UPLOAD_PREVIOUS = "upload previous"
     UPLOAD_UPDATED = "upload updated"
     REPORT = "report"
+    ADOPT_ON_CREDIT = "adopt on credit"
+    """Learner, on credit: go on from what it finds good itself; the votes come later."""
     CLOSE_REPORTING = "close reporting"
     FINALISE = "finalise"
     EXPIRE = "expire"
@@ -134,6 +145,7 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
         Role.LEARNER: {
             Stage.PROPOSED: {
                 Happening.ACCEPTED: (Stage.CHECKING_IN, (Effect.CHECK_IN,)),
+                Happening.ACCEPTED_ON_CREDIT: (Stage.OPEN, (Effect.AGREE,)),
                 Happening.DECLINED: (Stage.DECLINED, (Effect.CONCLUDE,)),
                 Happening.FAILED: (Stage.ABANDONED, (Effect.CONCLUDE,)),
             },
@@ -146,7 +158,15 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             },
             Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.OFFERED: (Stage.OFFERED, (Effect.REVEAL,))},
             Stage.OFFERED: _ON_CHAIN | _FAILED | {Happening.REVEALED: (Stage.FETCHING, (Effect.FETCH_UPDATED,))},
-            Stage.FETCHING: _ON_CHAIN | _FAILED | {Happening.UPDATED_ARRIVED: (Stage.REPORTING, (Effect.REPORT,))},
+            Stage.FETCHING: _ON_CHAIN
+            | _FAILED
+            | {
+                Happening.UPDATED_ARRIVED: (Stage.REPORTING, (Effect.REPORT,)),
+                Happening.ARRIVED_ON_CREDIT: (
+                    Stage.REPORTING,
+                    (Effect.CHECK_IN, Effect.REPORT, Effect.UPLOAD_PREVIOUS, Effect.ADOPT_ON_CREDIT),
+                ),
+            },
             Stage.REPORTING: _ON_CHAIN | _FAILED,
             Stage.VOTING: _VOTING,
             Stage.STRANDED: _ON_CHAIN | _FAILED,
@@ -156,6 +176,7 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             Stage.CHECKING_IN: _ON_CHAIN
             | {
                 Happening.OPENED: (Stage.OPEN, (Effect.FETCH_PREVIOUS,)),
+                Happening.AGREED: (Stage.OPEN, (Effect.FETCH_PREVIOUS,)),
                 Happening.FAILED: (Stage.STRANDED, ()),
             },
             Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.PREVIOUS_ARRIVED: (Stage.WORKING, (Effect.WORK,))},
@@ -163,9 +184,10 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             Stage.OFFERED: _ON_CHAIN
             | _FAILED
             | {
+                # The check-in is due here on credit only: otherwise it was at the beginning.
                 Happening.REVEALED: (
                     Stage.REPORTING,
-                    (Effect.REVEAL, Effect.REPORT, Effect.UPLOAD_UPDATED, Effect.UPLOAD_PREVIOUS),
+                    (Effect.REVEAL, Effect.CHECK_IN, Effect.REPORT, Effect.UPLOAD_UPDATED, Effect.UPLOAD_PREVIOUS),
                 )
             },
             # The Neighbor has reported: losing the Learner now costs it nothing.

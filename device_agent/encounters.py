@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from contracts.errors import ContractsError
 from contracts.terms import LANES
@@ -28,6 +29,10 @@ _LAST_NONCE = "last nonce of terms"
 Perform = Callable[[Encounter, Effect], Awaitable[NewOperation | None]]
 """Does one effect; returns the operation it comes to, if it is a transaction."""
 
+_WORKING = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
+_CHOOSING = frozenset({Effect.CONCLUDE, Effect.ADOPT_ON_CREDIT})
+"""While one of these is due, the device's own model may change."""
+
 
 class Encounters:
     """The journal's live encounters in memory, and the loop of journal, effect, journal."""
@@ -36,7 +41,7 @@ class Encounters:
         self._journal = journal
         self._observe = observe
         self._live = {one.key: one for one in journal.live_encounters()}
-        self._concluding: set[bytes] = set()
+        self._choosing: set[tuple[bytes, Effect]] = set()
         self._perform: Perform | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -44,8 +49,8 @@ class Encounters:
         """Begin to perform effects, first those a crash has left."""
         self._tasks, self._perform = tasks, perform
         for effect_id, key, effect in self._journal.pending_effects():
-            if effect is Effect.CONCLUDE:
-                self._concluding.add(key)
+            if effect in _CHOOSING:
+                self._choosing.add((key, effect))
             tasks.create_task(self._do(key, effect_id, effect))
 
     @property
@@ -56,13 +61,21 @@ class Encounters:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way, nor being concluded."""
-        return not self._live and not self._concluding
+        return not self._live and not self._choosing
 
-    @property
-    def learning(self) -> bool:
-        """Whether this device is a Learner now; a stranded encounter does not keep it from the next."""
-        busy = any(one.role is Role.LEARNER and one.stage is not Stage.STRANDED for one in self.live)
-        return busy or bool(self._concluding)
+    def learning(self, *, away: bool) -> bool:
+        """Whether this device is a Learner now.
+
+        Neither a stranded encounter keeps it from the next one, nor one on credit of which it has the model, nor, while
+        it is away from any gateway, one that is to be opened on chain.
+        """
+        busy = any(one.role is Role.LEARNER and not _only_waits(one, away=away) for one in self.live)
+        return busy or bool(self._choosing)
+
+    def working(self, *, away: bool) -> bool:
+        """Whether this device is a Neighbor that has not done its work yet."""
+        working = (one for one in self.live if one.role is Role.NEIGHBOR and one.stage in _WORKING)
+        return any(not _only_waits(one, away=away) for one in working)
 
     def get(self, key: bytes) -> Encounter | None:
         """Return a live encounter."""
@@ -72,12 +85,21 @@ class Encounters:
         """Return whether an encounter of this key was ever begun."""
         return key in self._live or self._journal.encounter(key) is not None
 
+    @property
+    def lanes_left(self) -> int:
+        """In how many lanes this device can still open encounters as a Learner."""
+        return LANES - len(self._occupied())
+
+    def _occupied(self) -> set[int]:
+        live = (one for one in self.live if one.role is Role.LEARNER and one.proposal.nonce)
+        return {one.proposal.nonce % LANES for one in live}
+
     def new_nonce(self, now_s: int) -> int:
         """Return a nonce for new terms, greater than all before, in a lane that no live encounter of ours occupies.
 
         It grows with the chain's time (Unix s), so that a device that lost its journal does not use one twice.
         """
-        occupied = {one.proposal.nonce % LANES for one in self.live if one.role is Role.LEARNER and one.proposal.nonce}
+        occupied = self._occupied()
         nonce = max(now_s, int(self._journal.fact(_LAST_NONCE) or 0) + 1)
         while nonce % LANES in occupied and len(occupied) < LANES:
             nonce += 1
@@ -86,6 +108,7 @@ class Encounters:
 
     def begin(self, one: Encounter, effects: tuple[Effect, ...]) -> None:
         """Take up an encounter."""
+        one = replace(one, done=frozenset(effects))
         due = self._journal.record(one, effects=effects)
         self._live[one.key] = one
         self._tell(one, "begun")
@@ -132,7 +155,7 @@ class Encounters:
             self._live[key] = after
         else:
             del self._live[key]
-            self._concluding.add(key)
+        self._choosing.update((key, effect) for effect in effects if effect in _CHOOSING)
         if after.stage is not one.stage or effects:
             self._tell(after, happening.value)
         self._start(key, due)
@@ -156,8 +179,7 @@ class Encounters:
         except (LinkLost, PeerFault, ModelsError, StorageFault, WorkerDied, GatewayRefused, ContractsError) as error:
             fault = f"{effect}: {error}"
         self._journal.performed(effect_id, operation)
-        if effect is Effect.CONCLUDE:
-            self._concluding.discard(key)
+        self._choosing.discard((key, effect))
         if fault is not None and not self.apply(key, Happening.FAILED, reason=fault):
             self._observe("fault", where=effect, reason=fault)
 
@@ -172,3 +194,10 @@ class Encounters:
             reason=one.reason,
             verdict=one.verdict,
         )
+
+
+def _only_waits(one: Encounter, *, away: bool) -> bool:
+    """Whether nothing can be done for it but to hear what the chain says."""
+    if one.proposal.credit:
+        return one.stage in {Stage.STRANDED, Stage.REPORTING, Stage.VOTING}
+    return one.stage is Stage.STRANDED or (away and one.stage is Stage.CHECKING_IN)

@@ -32,6 +32,7 @@ _Json = dict[str, Any]
 
 _MAX_ANSWER_BYTES = 1 << 20
 """Of anything but a model."""
+_CONNECT_S = 5.0
 _PART_BYTES = 8 << 20
 """What is sent again if a connection breaks."""
 _SIGNINGS = 3
@@ -116,8 +117,11 @@ class GatewayClient:
             if not base_url.startswith("https://"):
                 raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
             verify = pinned_context(fingerprint)
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s, verify=verify)
+        timeout = _patience(timeout_s)
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout, verify=verify)
         self._timeout_s = timeout_s
+        self.away = False
+        """Whether the last request got no answer at all."""
         self._known: ChainFacts | None = None
         self._identity = identity
         self._realm = realm
@@ -210,7 +214,7 @@ class GatewayClient:
         The gateway may take up to `wait_s` (at most 30) for an answer while there is none.
         """
         params: dict[str, str | int] = {"validator": validator} | ({"wait_s": wait_s} if wait_s else {})
-        answer = await self._json("GET", "/v1/jobs", params=params, timeout=self._timeout_s + wait_s)
+        answer = await self._json("GET", "/v1/jobs", params=params, timeout=_patience(self._timeout_s + wait_s))
         with _understood("/v1/jobs"):
             jobs = [
                 Job(
@@ -312,8 +316,15 @@ class GatewayClient:
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
+            self.away = True
             raise GatewayUnreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+        self.away = False
         return httpx.Response(response.status_code, content=bytes(body), request=request)
+
+
+def _patience(silence_s: float) -> httpx.Timeout:
+    """Wait less for a connection: a gateway out of reach is the usual case in the field."""
+    return httpx.Timeout(silence_s, connect=min(silence_s, _CONNECT_S))
 
 
 def _object(response: httpx.Response) -> _Json:

@@ -32,8 +32,10 @@ CREATE TABLE IF NOT EXISTS operations (
 CREATE INDEX IF NOT EXISTS undelivered ON operations (delivered) WHERE NOT delivered;
 CREATE TABLE IF NOT EXISTS snapshots (digest BLOB PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS stakes (address TEXT PRIMARY KEY, free TEXT NOT NULL, at_s REAL NOT NULL);
 """
 _VERSION = 3
+_REMEMBERED_STAKES = 1024
 _BEFORE_RELAYING = 2
 """A version whose operations were all transactions: it is brought up to date."""
 
@@ -260,6 +262,20 @@ class Journal:
         """Keep a named fact."""
         with self._commit() as db:
             db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def free_stake(self, address: str) -> int | None:
+        """Return what an account's free stake was when it was heard of last, in token base units."""
+        row = self._db.execute("SELECT free FROM stakes WHERE address = ?", (address,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def set_free_stake(self, address: str, free: int, *, at_s: float) -> None:
+        """Keep what an account's free stake is at `at_s` (Unix s); forget who was not heard of for longest."""
+        with self._commit() as db:
+            db.execute("INSERT OR REPLACE INTO stakes VALUES (?, ?, ?)", (address, str(free), at_s))
+            db.execute(
+                "DELETE FROM stakes WHERE address IN (SELECT address FROM stakes ORDER BY at_s DESC LIMIT -1 OFFSET ?)",
+                (_REMEMBERED_STAKES,),
+            )
 
 
 def _enter(db: sqlite3.Connection, operation: NewOperation) -> None:

@@ -29,6 +29,8 @@ class Refusal(StrEnum):
     STAKE = "not enough stake"
     CONTACT = "contact too short"
     UNFIT = "not fit for work now"
+    AWAY = "no gateway in reach: only on credit"
+    CREDIT = "no credit"
 
 
 class _Message(BaseModel):
@@ -38,7 +40,8 @@ class _Message(BaseModel):
 class Propose(_Message):
     """Learner to Neighbor: the terms but for the Neighbor's part. Amounts in token base units, times in Unix s.
 
-    `commitment` is the Learner's, and names the encounter.
+    `commitment` is the Learner's, and names the encounter. `credit`: both sides sign before anything is on chain, and
+    go on without it; the deadlines are so far ahead that either of them gets to a gateway in time.
     """
 
     kind: Literal["propose"] = "propose"
@@ -56,6 +59,7 @@ class Propose(_Message):
     seats: int = Field(ge=0, lt=1 << 24)
     nonce: int = Field(ge=0, lt=1 << 32)
     commitment: Hex32
+    credit: bool = False
 
     def terms(self, *, neighbor: str, commitment: bytes) -> Terms:
         """Complete the terms with the Neighbor's part. Raises `PeerFault` if they make no sense together."""
@@ -92,6 +96,14 @@ class Accept(_Message):
     signature: Hex64 | None = None
 
 
+class Agree(_Message):
+    """Learner to Neighbor, on credit: its signature of the terms, with which either side can open the encounter."""
+
+    kind: Literal["agree"] = "agree"
+    key: Hex32
+    signature: Hex64
+
+
 class Decline(_Message):
     """Neighbor to Learner: no, and why."""
 
@@ -118,7 +130,7 @@ class Reveal(_Message):
     salt: Hex32
 
 
-Message = Propose | Accept | Decline | Offer | Reveal
+Message = Propose | Accept | Agree | Decline | Offer | Reveal
 
 _adapter: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 

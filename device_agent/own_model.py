@@ -29,12 +29,28 @@ class OwnModel:
         """The model as it is now."""
         return self._current
 
-    def move_on(self, model: Model) -> None:
-        """Replace the model, durably."""
+    def move_on(self, model: Model, *, on_credit: bytes | None = None) -> None:
+        """Replace the model, durably; `on_credit`: by which encounter, if no validators have seen it yet."""
         model = replace(model, age=min(model.age, MAX_AGE))
-        fact = json.dumps({"digest": model.digest.hex(), "age": model.age})
+        fact = json.dumps(
+            {
+                "digest": model.digest.hex(),
+                "age": model.age,
+                "on_credit": None if on_credit is None else on_credit.hex(),
+                "age_before": self._current.age,
+            }
+        )
         self._journal.keep(model.digest, model.data, fact=(_FACT, fact))
         self._current = model
+
+    def take_back(self, on_credit: bytes, previous: bytes) -> bool:
+        """Go back to the model of digest `previous` if this one came on credit by that encounter; say if so."""
+        fact = json.loads(self._journal.fact(_FACT) or "{}")
+        data = self._journal.snapshot(previous)
+        if fact.get("on_credit") != on_credit.hex() or data is None:
+            return False
+        self.move_on(Model(data=data, digest=previous, age=fact["age_before"]))
+        return True
 
     def snapshot(self, digest: bytes) -> bytes | None:
         """Return the canonical bytes of the current model or of one in the journal."""

@@ -32,6 +32,9 @@ class Settings:
         learner: whether it proposes encounters.
         open_within_s: time both sides have to check in.
         report_within_s: time from the proposal to the report.
+        credit: the most, in token base units, that encounters on credit with one peer may come to; 0 = none.
+        credit_within_s: time both sides of an encounter on credit have to get to a gateway and check in.
+        credit_view_s: how old the last view of the chain may be for encounters on credit.
         grace_s: how long the side that does not gain waits for the one that does.
         answer_within_s: how long a proposal waits for an answer.
         cooldown_s: time between two proposals to the same peer.
@@ -57,6 +60,9 @@ class Settings:
     learner: bool = True
     open_within_s: int = 60
     report_within_s: int = 600
+    credit: int = 0
+    credit_within_s: int = 21_600
+    credit_view_s: float = 86_400.0
     grace_s: int = 60
     answer_within_s: float = 10.0
     cooldown_s: float = 120.0

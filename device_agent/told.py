@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
@@ -15,7 +16,9 @@ _REMEMBERED = 20
 _LONGEST = 300
 _FAULTS = frozenset({"fault", "peer fault", "radio fault", "refused", "waiting"})
 _REPEATED = frozenset({"waiting", "not greeted"})
-"""What is told again and again while it lasts: a line for the first of the same."""
+"""What is told again and again while it lasts: a line for the first of the same, and one now and then."""
+_AGAIN_AFTER_S = 600.0
+_KEPT = 64
 
 
 class Told:
@@ -27,7 +30,7 @@ class Told:
         self._wall_s = wall_s
         self._out = out
         self._faults: deque[dict[str, object]] = deque(maxlen=_REMEMBERED)
-        self._last: dict[str, dict[str, object]] = {}
+        self._told_at_s: OrderedDict[tuple[str, str], float] = OrderedDict()
         self.counts: Counter[str] = Counter()
 
     @property
@@ -38,15 +41,23 @@ class Told:
     def __call__(self, name: str, **fields: object) -> None:
         """Take one observation."""
         self.counts[name] += 1
-        again = name in _REPEATED and self._last.get(name) == fields
-        self._last[name] = fields
-        if again:
+        if name in _REPEATED and self._just_told(name, str(fields)):
             return
         said = {key: _plain(value) for key, value in fields.items() if value is not None}
         time = datetime.fromtimestamp(self._wall_s(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if name in _FAULTS:
             self._faults.append({"time": time, "what": name} | said)
         self._write(time, name, said)
+
+    def _just_told(self, name: str, what: str) -> bool:
+        now_s = self._wall_s()
+        if abs(now_s - self._told_at_s.get((name, what), -math.inf)) < _AGAIN_AFTER_S:
+            return True
+        self._told_at_s[name, what] = now_s
+        self._told_at_s.move_to_end((name, what))
+        if len(self._told_at_s) > _KEPT:
+            self._told_at_s.popitem(last=False)
+        return False
 
     def _write(self, time: str, name: str, said: dict[str, object]) -> None:
         if self._form is LogFormat.JSON:

@@ -10,16 +10,19 @@ from typing import Any
 
 from agent_values import SEATS, WORKING
 
+from contracts import signing
 from contracts.identity import Fees, Identity
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
+from contracts.terms import encounter_id
 from device_agent.conversation import Conversation
 from device_agent.effects import Effects
 from device_agent.encounter import ChainView
 from device_agent.encounters import Encounters
 from device_agent.gateway import AccountFacts, ChainFacts, Job
 from device_agent.journal import Journal
-from device_agent.learning import Model
+from device_agent.last_view import LastView
+from device_agent.learning import Assessor, Model
 from device_agent.own_model import OwnModel
 from device_agent.settings import Door, Settings
 from models.registry import Architecture, TensorSpec
@@ -84,6 +87,7 @@ class FakeGateway:
     votes: tuple[list[Job], int] = ([], NOW_S)
     first_nonce: int = 0
     nonce: int | None = None
+    away: bool = False
 
     async def chain(self) -> ChainFacts:
         await asyncio.sleep(0)
@@ -185,7 +189,7 @@ class StillClock:
 class Party:
     """One side: journal, encounters, effects and conversation, wired as the agent wires them."""
 
-    def __init__(self, journal: Journal, identity: Identity = WORKING) -> None:
+    def __init__(self, journal: Journal, identity: Identity = WORKING, assessor: Assessor | None = None) -> None:
         self.journal = journal
         self.link, self.gateway, self.adapter = FakeLink(), FakeGateway(), FakeAdapter()
         self.clock = StillClock()
@@ -193,17 +197,23 @@ class Party:
         self.own = OwnModel(journal, Model(data=b"own", digest=b"\xb2" * 32, age=3))
         self.encounters = Encounters(journal, self.observe)
         self.considered: list[object] = []
+        self.declined: list[object] = []
         self.conversation = Conversation(
             encounters=self.encounters,
             own=self.own,
             consider=lambda *what: self.considered.append(what),
+            declined=lambda *what: self.declined.append(what),
+            signer=lambda terms, signature: signing.signer(encounter_id(terms, FACTS.domain), signature),
             observe=self.observe,
         )
+        self.view = LastView(self.gateway, journal, self.clock)  # type: ignore[arg-type]
         self.effects = Effects(
             encounters=self.encounters,
             link=self.link,
             gateway=self.gateway,  # type: ignore[arg-type]
+            view=self.view,
             adapter=self.adapter,
+            assessor=assessor,
             architecture=ARCHITECTURE,
             own=self.own,
             settings=SETTINGS,

@@ -99,13 +99,16 @@ def test_words_of_strangers_stay_on_their_line() -> None:
     assert told.last_faults[0]["what"] == "peer fault"
 
 
-def test_what_lasts_is_told_once() -> None:
-    out = io.StringIO()
-    told = Told(LogFormat.TEXT, lambda: 0.0, out)
+def test_what_lasts_is_told_once_and_then_now_and_again() -> None:
+    out, now_s = io.StringIO(), [0.0]
+    told = Told(LogFormat.TEXT, lambda: now_s[0], out)
     for reason in ("no gateway", "no gateway", "no coin", "no gateway"):
         told("waiting", reason=reason)
+    assert len(out.getvalue().splitlines()) == 2
+    now_s[0] = 601.0
+    told("waiting", reason="no gateway")
     assert len(out.getvalue().splitlines()) == 3
-    assert told.counts["waiting"] == 4
+    assert told.counts["waiting"] == 5
 
 
 def test_a_log_that_nobody_reads_any_more_stops_nobody() -> None:

@@ -41,7 +41,7 @@ class Rig:
             encounters=self.party.encounters,
             neighborhood=self.neighborhood,
             link=self.party.link,  # type: ignore[arg-type]
-            gateway=self.party.gateway,  # type: ignore[arg-type]
+            view=self.party.view,
             adapter=self.party.adapter,
             architecture=ARCHITECTURE,
             own=self.party.own,

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,27 @@ class Field:
         """The models at the relay, the oldest first."""
         found = [one for one in (self.folder / "relay" / "models").rglob("*") if one.is_file() and len(one.name) == 64]
         return [one.read_bytes() for one in sorted(found, key=lambda one: one.stat().st_mtime)]
+
+
+@contextmanager
+def field_of(bridge: Callable[[int], Bridge], folder: Path, count: int, *, validators: int) -> Iterator[Field]:
+    """Agents that run; if the test fails, what each said last is shown."""
+    field = Field(bridge(count + 1), folder, validators=validators)
+    try:
+        for one in field.agents:
+            one.start()
+        yield field
+    except BaseException:
+        for one in field.agents:
+            print(one.folder.name, *last_lines(one), sep="\n  ")
+        field.end()
+        raise
+
+
+def last_lines(one: FieldAgent) -> list[str]:
+    """What it said last."""
+    log = one.folder / "log"
+    return log.read_text().splitlines()[-15:] if log.exists() else ["never started"]
 
 
 def wait_for(what: str, seen: Callable[[], object], patience_s: float) -> None:

@@ -6,12 +6,11 @@ import hashlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agents import Field, FieldAgent, wait_for
+from agents import FieldAgent, field_of, last_lines, wait_for
 from namespaces import Bridge
 
 from device_agent.encounter import Role, Stage
@@ -21,26 +20,6 @@ from device_agent.own_model import remembered_model
 
 TOKEN = 10**18
 MakeBridge = Callable[[int], Bridge]
-
-
-@contextmanager
-def field_of(bridge: MakeBridge, folder: Path, count: int, *, validators: int) -> Iterator[Field]:
-    """Agents that run; if the test fails, what each said last is shown."""
-    field = Field(bridge(count + 1), folder, validators=validators)
-    try:
-        for one in field.agents:
-            one.start()
-        yield field
-    except BaseException:
-        for one in field.agents:
-            print(one.folder.name, *_last_lines(one), sep="\n  ")
-        field.end()
-        raise
-
-
-def _last_lines(one: FieldAgent) -> list[str]:
-    log = one.folder / "log"
-    return log.read_text().splitlines()[-15:] if log.exists() else ["never started"]
 
 
 def accuracies(*snapshots: bytes) -> list[float]:
@@ -74,7 +53,7 @@ def test_eight_agents_find_each_other_and_learn_and_are_paid(bridge: MakeBridge,
             status = one.status()
             assert status["running"]
             assert len(status["neighbors"]) == 7
-            assert one.stop() == 0, _last_lines(one)
+            assert one.stop() == 0, last_lines(one)
         first = field.models()[0]
         learned = [own_model(one) for one in field.agents if one.told("adopted")]
         books = field.end()

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contracts import signing
 from contracts.identity import Identity
 from contracts.terms import Terms, encounter_id
+from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
 from device_agent.conversation import Conversation
 from device_agent.duty import Duty
@@ -34,6 +35,7 @@ from device_agent.neighborhood import Neighbor, Neighborhood
 from device_agent.observation import Observe
 from device_agent.outbox import Outbox
 from device_agent.own_model import OwnModel
+from device_agent.pace import Pace
 from device_agent.presence import Presence
 from device_agent.proposals import Proposals
 from device_agent.radio import PeerId, Radio
@@ -105,14 +107,24 @@ class Agent:
             refused=self._given_up,
         )
         self._clock = clock
+        self._acquaintances = acquaintances = Acquaintances(journal, clock.wall_s)
         self._neighborhood = neighborhood = Neighborhood(
             lost_after_s=settings.lost_after_s,
             usual_contact_s=settings.usual_contact_s,
             ping_every_s=settings.ping_every_s,
+            past_contacts_s=lambda peer: acquaintances.of(peer).contacts_s,
         )
-        self._presence = Presence(radios=radios, link=link, neighborhood=neighborhood, clock=clock, observe=observe)
-        self._encounters = Encounters(journal, observe)
+        self._presence = Presence(
+            radios=radios,
+            link=link,
+            neighborhood=neighborhood,
+            acquaintances=acquaintances,
+            clock=clock,
+            observe=observe,
+        )
+        self._encounters = Encounters(journal, acquaintances, observe)
         self._view = LastView(gateway, journal, clock)
+        pace = Pace(settings.expected_encounter_s)
         self._effects = Effects(
             encounters=self._encounters,
             link=link,
@@ -126,11 +138,13 @@ class Agent:
             identity=identity,
             computing=computing,
             clock=clock,
+            pace=pace,
             observe=observe,
         )
         self._proposals = Proposals(
             encounters=self._encounters,
             neighborhood=neighborhood,
+            acquaintances=acquaintances,
             link=link,
             view=self._view,
             adapter=adapter,
@@ -139,6 +153,7 @@ class Agent:
             settings=settings,
             address=identity.address,
             clock=clock,
+            pace=pace,
             vitals=vitals,
             random_bytes=random_bytes,
             observe=observe,
@@ -173,6 +188,10 @@ class Agent:
     def neighbors(self) -> tuple[Neighbor, ...]:
         """Everyone in range, first seen first."""
         return self._neighborhood.neighbors
+
+    def score(self, peer: PeerId) -> float:
+        """Return what this device thinks of a peer: below `AVOIDED_BELOW`, nothing good."""
+        return self._acquaintances.score(peer)
 
     def expected_remaining_s(self, peer: PeerId) -> float:
         """Return how much longer a contact will probably last."""

@@ -28,6 +28,7 @@ from device_agent.link import Link
 from device_agent.messages import Accept, Agree, Message, Offer, Reveal
 from device_agent.observation import Observe
 from device_agent.own_model import MAX_AGE, OwnModel
+from device_agent.pace import Pace
 from device_agent.radio import PeerId
 from device_agent.settings import Settings
 from models.registry import Architecture
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 _RETRY_S = 15.0
 
+_ONCE_OPEN = frozenset({Effect.FETCH_PREVIOUS, Effect.UPLOAD_PREVIOUS})
 _BEFORE_OPENING = frozenset(
     {EncounterState.NONE, EncounterState.LEARNER_CHECKED_IN, EncounterState.NEIGHBOR_CHECKED_IN}
 )
@@ -60,9 +62,11 @@ class Effects:
         identity: Identity,
         computing: asyncio.Lock,
         clock: Clock,
+        pace: Pace,
         observe: Observe,
     ) -> None:
         self._clock = clock
+        self._pace = pace
         self._encounters = encounters
         self._link = link
         self._gateway = gateway
@@ -95,6 +99,10 @@ class Effects:
 
         Raises `LinkLost`, `PeerFault`, `WorkerDied`, `GatewayRefused` or a `ModelsError` if it cannot be done.
         """
+        if effect is Effect.CHECK_IN and not one.proposal.credit:
+            self._pace.began(one.key, self._clock.monotonic_s())
+        elif effect in _ONCE_OPEN:
+            self._pace.opened(one.key, self._clock.monotonic_s())
         if effect in self._actions:
             await self._actions[effect](one)
             return None
@@ -171,7 +179,9 @@ class Effects:
         facts = await self._patiently(self._view.known)
         free = await self._view.free(terms.neighbor)
         if free is None or free < facts.min_stake + terms.reward:
-            raise PeerFault(f"it is not known to have the stake for this: {terms.neighbor}")
+            reason = f"{terms.neighbor} is not known to have the stake for this"
+            self._encounters.apply(one.key, Happening.FAILED, reason=reason)
+            return
         await self._send(one, Agree(key=one.key.hex(), signature=self._identity.sign_digest(name).hex()))
 
     async def _offer(self, one: Encounter) -> None:
@@ -210,7 +220,10 @@ class Effects:
         self._encounters.apply(one.key, how, snapshot=(digest, data))
 
     async def _fetch(self, peer: PeerId, digest: bytes) -> bytes:
+        began_s = self._clock.monotonic_s()
         data = await self._link.fetch(peer, digest, max_bytes=self._settings.max_model_bytes)
+        now_s = self._clock.monotonic_s()
+        self._pace.fetched(len(data), now_s - began_s, now_s)
         if hashlib.sha256(data).digest() != digest:
             raise PeerFault("the snapshot's SHA-256 is not the one agreed on")
         parse(data, self._architecture)
@@ -225,7 +238,10 @@ class Effects:
         async with self._computing:
             if not self._still(one, Stage.WORKING):
                 return  # it ended while other work was done, or this was done before a crash
+            began_s = self._clock.monotonic_s()
             updated = await self._adapter.contribute(previous, self._own.current)
+            now_s = self._clock.monotonic_s()
+            self._pace.worked(now_s - began_s, now_s)
         if updated.digest == previous.digest:
             raise PeerFault("this device has nothing to add to the model")
         self._observe("contributed", key=one.key.hex(), encounter=await self._id(one), updated=updated.digest.hex())

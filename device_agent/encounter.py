@@ -397,6 +397,9 @@ def learned_on_chain(encounter: Encounter, happening: Happening, view: ChainView
         case Happening.REPORT_OVERDUE if encounter.peer_salt is None and view.salts is not None:
             # Its report took both salts, also where the Neighbor never sent its own to the Learner.
             return {"peer_salt": view.salts[encounter.role is Role.LEARNER]}
+        case Happening.NEVER_OPENED:
+            words = "nobody brought it to the chain in time" if encounter.proposal.credit else "it was never opened"
+            return {"reason": "; ".join(filter(None, (words, encounter.reason)))}
         case Happening.SETTLED:
             verdict = None if view.yes == view.no else view.yes > view.no
             return {"verdict": verdict, "updated": view.updated or encounter.updated}

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from contracts.errors import ContractsError
 from contracts.terms import LANES
+from device_agent.acquaintances import Acquaintances, Deed, deed_of
 from device_agent.encounter import (
     CLOSING,
     Effect,
@@ -29,6 +30,8 @@ _LAST_NONCE = "last nonce of terms"
 Perform = Callable[[Encounter, Effect], Awaitable[NewOperation | None]]
 """Does one effect; returns the operation it comes to, if it is a transaction."""
 
+_SHOWS_THE_PEER = frozenset({Effect.AGREE, Effect.CHECK_IN, Effect.FETCH_PREVIOUS, Effect.FETCH_UPDATED})
+"""What fails by what the peer signed or sent, if it does."""
 _WORKING = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
 _CHOOSING = frozenset({Effect.CONCLUDE, Effect.ADOPT_ON_CREDIT})
 """While one of these is due, the device's own model may change."""
@@ -37,8 +40,9 @@ _CHOOSING = frozenset({Effect.CONCLUDE, Effect.ADOPT_ON_CREDIT})
 class Encounters:
     """The journal's live encounters in memory, and the loop of journal, effect, journal."""
 
-    def __init__(self, journal: Journal, observe: Observe) -> None:
+    def __init__(self, journal: Journal, acquaintances: Acquaintances, observe: Observe) -> None:
         self._journal = journal
+        self._acquaintances = acquaintances
         self._observe = observe
         self._live = {one.key: one for one in journal.live_encounters()}
         self._choosing: set[tuple[bytes, Effect]] = set()
@@ -151,6 +155,9 @@ class Encounters:
         if after == one and not effects:
             return True  # seen before, as a deadline that is still over at the next look
         due = self._journal.record(after, effects=effects, snapshot=snapshot)
+        deed = deed_of(one, happening, after)
+        if deed is not None:
+            self._acquaintances.did(one.peer, deed)
         if after.live:
             self._live[key] = after
         else:
@@ -178,6 +185,8 @@ class Encounters:
             operation = await self._perform(one, effect)
         except (LinkLost, PeerFault, ModelsError, StorageFault, WorkerDied, GatewayRefused, ContractsError) as error:
             fault = f"{effect}: {error}"
+            if effect in _SHOWS_THE_PEER and isinstance(error, PeerFault | ModelsError):
+                self._acquaintances.did(one.peer, Deed.BROKE)
         self._journal.performed(effect_id, operation)
         self._choosing.discard((key, effect))
         if fault is not None and not self.apply(key, Happening.FAILED, reason=fault):

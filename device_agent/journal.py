@@ -32,10 +32,12 @@ CREATE TABLE IF NOT EXISTS operations (
 CREATE INDEX IF NOT EXISTS undelivered ON operations (delivered) WHERE NOT delivered;
 CREATE TABLE IF NOT EXISTS snapshots (digest BLOB PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS peers (peer TEXT PRIMARY KEY, record TEXT NOT NULL, at_s REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS stakes (address TEXT PRIMARY KEY, free TEXT NOT NULL, at_s REAL NOT NULL);
 """
 _VERSION = 3
-_REMEMBERED_STAKES = 1024
+_REMEMBERED = 1024
+"""Peers, and stakes of accounts: whoever was not heard of for longest is forgotten."""
 _BEFORE_RELAYING = 2
 """A version whose operations were all transactions: it is brought up to date."""
 
@@ -164,6 +166,15 @@ class Journal:
         rows = self._db.execute("SELECT record FROM encounters WHERE live ORDER BY rowid").fetchall()
         return [_load(row[0]) for row in rows]
 
+    def ended(self, stage: Stage, *, limit: int) -> list[Encounter]:
+        """Return the encounters that ended in a stage, the newest first."""
+        rows = self._db.execute(
+            "SELECT record FROM encounters WHERE NOT live AND json_extract(record, '$.stage') = ?"
+            " ORDER BY rowid DESC LIMIT ?",
+            (stage, limit),
+        )
+        return [_load(row[0]) for row in rows]
+
     def enter(self, *operations: NewOperation) -> None:
         """Enter operations that belong to no encounter's effect."""
         with self._commit() as db:
@@ -269,12 +280,26 @@ class Journal:
         return None if row is None else int(row[0])
 
     def set_free_stake(self, address: str, free: int, *, at_s: float) -> None:
-        """Keep what an account's free stake is at `at_s` (Unix s); forget who was not heard of for longest."""
+        """Keep what an account's free stake is at `at_s` (Unix s)."""
         with self._commit() as db:
             db.execute("INSERT OR REPLACE INTO stakes VALUES (?, ?, ?)", (address, str(free), at_s))
             db.execute(
-                "DELETE FROM stakes WHERE address IN (SELECT address FROM stakes ORDER BY at_s DESC LIMIT -1 OFFSET ?)",
-                (_REMEMBERED_STAKES,),
+                "DELETE FROM stakes WHERE rowid IN (SELECT rowid FROM stakes ORDER BY at_s DESC LIMIT -1 OFFSET ?)",
+                (_REMEMBERED,),
+            )
+
+    def peer(self, peer: PeerId) -> str | None:
+        """Return what is remembered of a peer."""
+        row = self._db.execute("SELECT record FROM peers WHERE peer = ?", (peer,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_peer(self, peer: PeerId, record: str, *, at_s: float) -> None:
+        """Remember a peer, with which there was something to do at `at_s` (Unix s)."""
+        with self._commit() as db:
+            db.execute("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", (peer, record, at_s))
+            db.execute(
+                "DELETE FROM peers WHERE rowid IN (SELECT rowid FROM peers ORDER BY at_s DESC LIMIT -1 OFFSET ?)",
+                (_REMEMBERED,),
             )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.identity import Identity
+from device_agent.acquaintances import AVOIDED_BELOW
 from device_agent.agent import Agent
 from device_agent.agent_config import AgentConfig
 from device_agent.clock import SystemClock
@@ -280,6 +281,8 @@ class _Status:
                     "since_s": round(now_s - one.since_s, 1),
                     "last_seen_s": round(now_s - one.last_seen_s, 1),
                     "expected_s": round(self.agent.expected_remaining_s(one.peer), 1),
+                    "score": round(self.agent.score(one.peer), 2),
+                    "avoided": self.agent.score(one.peer) < AVOIDED_BELOW,
                 }
                 for one in self.agent.neighbors
             ],

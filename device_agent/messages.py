@@ -31,6 +31,7 @@ class Refusal(StrEnum):
     UNFIT = "not fit for work now"
     AWAY = "no gateway in reach: only on credit"
     CREDIT = "no credit"
+    AVOIDED = "bad memories"
 
 
 class _Message(BaseModel):

@@ -6,17 +6,16 @@ every sign of that id is a sign of that peer. A neighbour of which no radio give
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from device_agent.link import Greeting
 from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
 
-_REMEMBERED_CONTACTS = 16
 _REMEMBERED_IDS = 512
 _REMEMBERED_PLACES = 256
-_REMEMBERED_PEERS = 512
 _MOST_NEIGHBORS = 256
 """More than a room holds: one host may show up under any number of accounts."""
 _MOST_AT_ONCE = 4
@@ -66,6 +65,11 @@ class NeighborDown:
 
     neighbor: Neighbor
 
+    @property
+    def contact_s(self) -> float:
+        """How long the contact lasted."""
+        return self.neighbor.last_seen_s - self.neighbor.since_s
+
 
 @dataclass(slots=True)
 class _Place:
@@ -76,15 +80,23 @@ class _Place:
 
 
 class Neighborhood:
-    """Folds sightings and greetings into neighbours, and remembers how long contacts last."""
+    """Folds sightings and greetings into neighbours."""
 
-    def __init__(self, *, lost_after_s: float, usual_contact_s: float, ping_every_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        lost_after_s: float,
+        usual_contact_s: float,
+        ping_every_s: float,
+        past_contacts_s: Callable[[PeerId], Sequence[float]],
+    ) -> None:
         """Set up an empty neighbourhood.
 
         Args:
             lost_after_s: silence after which a peer counts as gone; longer for one that is usually silent longer.
             usual_contact_s: expected length of a contact with a peer never met before.
             ping_every_s: silence after which a neighbour is greeted again.
+            past_contacts_s: tells how long contacts with a peer lasted.
         """
         self._lost_after_s = lost_after_s
         self._usual_contact_s = usual_contact_s
@@ -94,7 +106,7 @@ class Neighborhood:
         self._places: OrderedDict[Endpoint, _Place] = OrderedDict()
         self._asking: set[Endpoint] = set()
         self._pinged_at_s: dict[PeerId, float] = {}
-        self._lengths_s: OrderedDict[PeerId, deque[float]] = OrderedDict()
+        self._past_contacts_s = past_contacts_s
 
     @property
     def neighbors(self) -> tuple[Neighbor, ...]:
@@ -169,10 +181,6 @@ class Neighborhood:
         for one in gone:
             del self._neighbors[one.peer]
             self._pinged_at_s.pop(one.peer, None)
-            lengths = self._lengths_s.setdefault(one.peer, deque(maxlen=_REMEMBERED_CONTACTS))
-            lengths.append(one.last_seen_s - one.since_s)
-            self._lengths_s.move_to_end(one.peer)
-            _shorten(self._lengths_s, _REMEMBERED_PEERS)
         return tuple(NeighborDown(neighbor=one) for one in gone)
 
     def expected_remaining_s(self, peer: PeerId, now_s: float) -> float:
@@ -183,7 +191,7 @@ class Neighborhood:
         neighbor = self._neighbors.get(peer)
         if neighbor is None:
             return 0.0
-        lengths = self._lengths_s.get(peer)
+        lengths = self._past_contacts_s(peer)
         expected_s = median(lengths) if lengths else self._usual_contact_s
         age_s = now_s - neighbor.since_s
         return max(expected_s - age_s, age_s / 4)

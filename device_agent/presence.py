@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
 from device_agent.errors import LinkLost, PeerFault
 from device_agent.link import Greeting, Link
@@ -17,8 +18,16 @@ class Presence:
     """The shell around a `Neighborhood`: it does the listening and the greeting."""
 
     def __init__(
-        self, *, radios: Sequence[Radio], link: Link, neighborhood: Neighborhood, clock: Clock, observe: Observe
+        self,
+        *,
+        radios: Sequence[Radio],
+        link: Link,
+        neighborhood: Neighborhood,
+        acquaintances: Acquaintances,
+        clock: Clock,
+        observe: Observe,
     ) -> None:
+        self._acquaintances = acquaintances
         self._radios = radios
         self._link = link
         self._neighborhood = neighborhood
@@ -36,6 +45,7 @@ class Presence:
         """Greet who is due, and return who has gone."""
         gone = self._neighborhood.forget_silent(self._clock.monotonic_s())
         for down in gone:
+            self._acquaintances.met(down.neighbor.peer, down.contact_s)
             self._observe("neighbor down", peer=down.neighbor.peer)
         self._greet_due()
         return gone

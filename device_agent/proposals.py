@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from contracts.terms import commitment
 from device_agent import messages
+from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
 from device_agent.encounters import Encounters
@@ -19,6 +20,7 @@ from device_agent.messages import Decline, Propose, Refusal
 from device_agent.neighborhood import Neighborhood
 from device_agent.observation import Observe
 from device_agent.own_model import OwnModel
+from device_agent.pace import Pace
 from device_agent.radio import PeerId
 from device_agent.settings import Door, Settings
 from models.registry import Architecture
@@ -41,6 +43,7 @@ class Proposals:
         *,
         encounters: Encounters,
         neighborhood: Neighborhood,
+        acquaintances: Acquaintances,
         link: Link,
         view: LastView,
         adapter: Adapter,
@@ -49,12 +52,14 @@ class Proposals:
         settings: Settings,
         address: str,
         clock: Clock,
+        pace: Pace,
         vitals: Callable[[], Vitals],
         random_bytes: Callable[[int], bytes],
         observe: Observe,
     ) -> None:
         self._encounters = encounters
         self._neighborhood = neighborhood
+        self._acquaintances = acquaintances
         self._link = link
         self._view = view
         self._adapter = adapter
@@ -63,6 +68,7 @@ class Proposals:
         self._settings = settings
         self._address = address
         self._clock = clock
+        self._pace = pace
         self._vitals = vitals
         self._random_bytes = random_bytes
         self._observe = observe
@@ -156,8 +162,15 @@ class Proposals:
 
     def _worth_asking(self, peer: PeerId, now_s: float) -> bool:
         rested_s = now_s - self._asked_at_s.get(peer, -self._settings.cooldown_s)
-        left_s = self._neighborhood.expected_remaining_s(peer, now_s)
-        return rested_s >= self._settings.cooldown_s and left_s >= self._settings.expected_encounter_s
+        if rested_s < self._settings.cooldown_s or self._acquaintances.avoided(peer):
+            return False
+        return self._fits(peer, len(self._own.current.data), on_credit=self._view.away or peer in self._peers_away)
+
+    def _fits(self, peer: PeerId, size_bytes: int, *, on_credit: bool) -> bool:
+        """Whether a whole encounter will probably be over before the contact is."""
+        now_s = self._clock.monotonic_s()
+        needed_s = self._pace.encounter_s(size_bytes, now_s, on_credit=on_credit)
+        return self._neighborhood.expected_remaining_s(peer, now_s) >= needed_s
 
     @property
     def _gives_credit(self) -> bool:
@@ -209,10 +222,11 @@ class Proposals:
             return Refusal.ALGORITHM
         if proposal.architecture != self._architecture.digest.hex():
             return Refusal.ARCHITECTURE
+        if self._acquaintances.avoided(peer):
+            return Refusal.AVOIDED
         if unfit(self._vitals(), self._settings.guards):
             return Refusal.UNFIT
-        left_s = self._neighborhood.expected_remaining_s(peer, self._clock.monotonic_s())
-        if left_s < self._settings.expected_encounter_s:
+        if not self._fits(peer, proposal.size_bytes, on_credit=proposal.credit):
             return Refusal.CONTACT
         now = await self._view.now()  # seats may have been taken since the last look
         if now is None and not proposal.credit:

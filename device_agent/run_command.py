@@ -170,6 +170,7 @@ def _show_status(found: dict[str, Any]) -> None:
             "neighbours",
             [
                 f"{one['peer']} at {one['endpoint']}, {one['since_s']:.0f} s, seen {one['last_seen_s']:.0f} s ago"
+                + (", avoided" if one["avoided"] else "")
                 for one in found["neighbors"]
             ],
         )
@@ -177,10 +178,18 @@ def _show_status(found: dict[str, Any]) -> None:
         "encounters",
         [
             f"{one['key'][:8]} as {one['role']} with {one['peer']}: {one['stage']}"
+            + (" on credit" if one["on_credit"] else "")
             + (f" ({one['reason']})" if one["reason"] else "")
             for one in found["encounters"]
         ],
         found["encounters_in_all"],
+    )
+    _list(
+        "never opened",
+        [
+            f"{one['key'][:8]} as {one['role']} with {one['peer']}, {_tokens(one['reward'])} tokens: {one['reason']}"
+            for one in found["lost"]
+        ],
     )
     _list(
         "outbox",

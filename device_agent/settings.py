@@ -38,7 +38,7 @@ class Settings:
         grace_s: how long the side that does not gain waits for the one that does.
         answer_within_s: how long a proposal waits for an answer.
         cooldown_s: time between two proposals to the same peer.
-        expected_encounter_s: contact time that an exchange needs (transfer, training, transfer).
+        expected_encounter_s: contact time that an exchange needs (transfer, training, transfer), until it was measured.
         lost_after_s: silence after which a neighbour counts as gone.
         ping_every_s: silence after which a neighbour is greeted again.
         usual_contact_s: expected contact with a peer never met.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from device_agent.encounter import Encounter
+from device_agent.encounter import Encounter, Stage
 from device_agent.errors import StorageFault
 from device_agent.journal import Journal, Operation
 
@@ -30,6 +30,7 @@ def encounter_facts(one: Encounter) -> Json:
         "stage": one.stage.value,
         "peer": one.peer,
         "reward": str(one.proposal.reward),
+        "on_credit": one.proposal.credit,
         "reason": one.reason,
     }
 
@@ -50,6 +51,7 @@ def remembered(journal: Journal) -> Json:
         "encounters_in_all": len(live),
         "outbox": [outbox_facts(one, errors.get(one.label)) for one in waiting[:_SHOWN]],
         "outbox_in_all": len(waiting),
+        "lost": [encounter_facts(one) for one in journal.ended(Stage.ABANDONED, limit=_SHOWN) if one.terms is not None],
         "refused": [{"what": label, "why": why} for label, why in refusals[-_SHOWN:]],
     }
 

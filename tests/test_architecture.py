@@ -34,6 +34,7 @@ PURE = [
     "device_agent/messages.py",
     "device_agent/link/__init__.py",
     "device_agent/neighborhood.py",
+    "device_agent/pace.py",
     "device_agent/link/sessions.py",
     "device_agent/link/wire.py",
     "device_agent/radio/__init__.py",

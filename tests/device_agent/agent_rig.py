@@ -15,6 +15,7 @@ from contracts.identity import Fees, Identity
 from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from contracts.terms import encounter_id
+from device_agent.acquaintances import Acquaintances
 from device_agent.conversation import Conversation
 from device_agent.effects import Effects
 from device_agent.encounter import ChainView
@@ -24,6 +25,7 @@ from device_agent.journal import Journal
 from device_agent.last_view import LastView
 from device_agent.learning import Assessor, Model
 from device_agent.own_model import OwnModel
+from device_agent.pace import Pace
 from device_agent.settings import Door, Settings
 from models.registry import Architecture, TensorSpec
 
@@ -195,7 +197,8 @@ class Party:
         self.clock = StillClock()
         self.told: list[tuple[str, dict[str, object]]] = []
         self.own = OwnModel(journal, Model(data=b"own", digest=b"\xb2" * 32, age=3))
-        self.encounters = Encounters(journal, self.observe)
+        self.acquaintances = Acquaintances(journal, self.clock.wall_s)
+        self.encounters = Encounters(journal, self.acquaintances, self.observe)
         self.considered: list[object] = []
         self.declined: list[object] = []
         self.conversation = Conversation(
@@ -220,6 +223,7 @@ class Party:
             identity=identity,
             computing=asyncio.Lock(),
             clock=self.clock,
+            pace=Pace(SETTINGS.expected_encounter_s),
             observe=self.observe,
         )
 

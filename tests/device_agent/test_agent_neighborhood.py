@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +27,11 @@ def greeting(peer: str, *, shows: str | None = None, at: str | None = None) -> G
     return Greeting(peer=PeerId(peer), radio_id=RadioId(shows or peer), endpoint=place(at or peer))
 
 
-def neighborhood() -> Neighborhood:
-    return Neighborhood(lost_after_s=20, usual_contact_s=120, ping_every_s=8)
+def neighborhood(past_contacts_s: Sequence[float] = ()) -> Neighborhood:
+    past = {A: tuple(past_contacts_s)}
+    return Neighborhood(
+        lost_after_s=20, usual_contact_s=120, ping_every_s=8, past_contacts_s=lambda peer: past.get(peer, ())
+    )
 
 
 def meet(near: Neighborhood, peer: str, at_s: float) -> NeighborUp | None:
@@ -116,7 +121,6 @@ def test_a_crowd_of_strangers_is_remembered_in_part() -> None:
     assert len(near._peers) == 512
     near.forget_silent(1000)
     assert near.neighbors == ()
-    assert len(near._lengths_s) <= 512
 
 
 # -- whom to ask ------------------------------------------------------------------------------------------------------
@@ -199,14 +203,17 @@ def test_a_neighbor_with_a_new_radio_id_is_the_same_neighbor() -> None:
 # -- how long it lasts ------------------------------------------------------------------------------------------------
 
 
-def test_a_contact_is_expected_to_last_as_the_median_of_past_ones() -> None:
+def test_who_goes_down_leaves_how_long_the_contact_was() -> None:
     near = neighborhood()
-    at_s = 0.0
-    for length_s in (30, 200, 50):
-        meet(near, A, at_s)
-        meet(near, A, at_s + length_s)
-        at_s += length_s + 1000
-        near.forget_silent(at_s)
+    meet(near, A, 5)
+    meet(near, A, 35)
+    (down,) = near.forget_silent(1000)
+    assert down.contact_s == 30
+
+
+def test_a_contact_is_expected_to_last_as_the_median_of_past_ones() -> None:
+    near = neighborhood(past_contacts_s=(30, 200, 50))
+    at_s = 1000.0
     meet(near, A, at_s)
     assert near.expected_remaining_s(A, at_s) == 50
     assert near.expected_remaining_s(A, at_s + 10) == 40

@@ -17,6 +17,7 @@ from device_agent.journal import Journal
 from device_agent.link import Greeting
 from device_agent.messages import Accept, Decline, Propose, Refusal, parse
 from device_agent.neighborhood import Neighborhood
+from device_agent.pace import Pace
 from device_agent.proposals import Proposals
 from device_agent.radio import Endpoint, PeerId, RadioId
 from device_agent.settings import Settings
@@ -32,14 +33,18 @@ class Rig:
         self.party = Party(journal)
         self.clock = self.party.clock
         self.vitals = Vitals()
-        self.neighborhood = Neighborhood(lost_after_s=20, usual_contact_s=120, ping_every_s=8)
+        self.neighborhood = Neighborhood(
+            lost_after_s=20, usual_contact_s=120, ping_every_s=8, past_contacts_s=lambda _: ()
+        )
         for number in range(peers):
             name = f"peer{number or ''}"
             endpoint = Endpoint(host=name, port=1)
             self.neighborhood.greeted(Greeting(peer=PeerId(name), radio_id=RadioId(name), endpoint=endpoint), 0)
+        self.pace = Pace(settings.expected_encounter_s)
         self.proposals = Proposals(
             encounters=self.party.encounters,
             neighborhood=self.neighborhood,
+            acquaintances=self.party.acquaintances,
             link=self.party.link,  # type: ignore[arg-type]
             view=self.party.view,
             adapter=self.party.adapter,
@@ -48,6 +53,7 @@ class Rig:
             settings=settings,
             address=NEIGHBOR,
             clock=self.clock,
+            pace=self.pace,
             vitals=lambda: self.vitals,
             random_bytes=lambda count: b"N" * count,
             observe=self.party.observe,

@@ -38,6 +38,8 @@ _SIGNINGS = 3
 """How often a request is signed anew while the gateway says that its number was used."""
 _FLAGS = frozenset({"sealed_votes", "retired"})
 """What is true or false in a parameter set; all else are numbers."""
+_PLAIN = {"Accept-Encoding": "identity"}
+"""What is compressed has no bound: a few kilobytes unpack to gigabytes, at once."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
 
@@ -118,7 +120,9 @@ class GatewayClient:
             if not base_url.startswith("https://"):
                 raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
             verify = pinned_context(fingerprint)
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout_s, verify=verify)
+        self._http = httpx.AsyncClient(
+            base_url=base_url, transport=transport, timeout=timeout_s, verify=verify, headers=_PLAIN
+        )
         self._timeout_s = timeout_s
         self._known: ChainFacts | None = None
         self._identity = identity
@@ -306,6 +310,8 @@ class GatewayClient:
         try:
             response = await self._http.send(request, stream=True)
             try:
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise GatewayUnreachable(f"{method} {path}: the answer is in an encoding that nobody asked for")
                 body = bytearray()
                 async for part in response.aiter_bytes():
                     body += part

@@ -97,16 +97,17 @@ class Server:
     async def start(self, listening: socket.socket) -> None:
         """Answer on a socket that is bound; it is the server's from now on."""
         application = web.Application(middlewares=[self._answered], client_max_size=MAX_MESSAGE_BYTES)
-        application.add_routes(
-            [
-                web.get("/v1/challenge", self._challenge),
-                web.post("/v1/hello", self._hello),
-                web.get("/v1/ping", self._ping),
-                web.post("/v1/messages", self._message),
-                web.get("/v1/snapshots/{digest:[0-9a-f]{64}}/manifest", self._manifest),
-                web.get("/v1/snapshots/{digest:[0-9a-f]{64}}", self._snapshot),
-            ]
-        )
+        routes: list[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
+            ("GET", "/v1/challenge", self._challenge),
+            ("POST", "/v1/hello", self._hello),
+            ("GET", "/v1/ping", self._ping),
+            ("POST", "/v1/messages", self._message),
+            ("GET", "/v1/snapshots/{digest:[0-9a-f]{64}}/manifest", self._manifest),
+            ("GET", "/v1/snapshots/{digest:[0-9a-f]{64}}", self._snapshot),
+            ("*", "/{anything:.*}", _nothing),
+        ]
+        for method, path, handler in routes:
+            application.router.add_route(method, path, handler, expect_handler=_expected)
         self._runner = web.AppRunner(
             application,
             logger=_log,
@@ -305,6 +306,14 @@ class Server:
         except ConnectionError:
             pass  # it will ask for the rest
         return response
+
+
+async def _nothing(_: web.Request) -> web.Response:
+    raise PeerFault("there is nothing at this path, or not by this method")
+
+
+async def _expected(_: web.Request) -> None:
+    """Go on whatever a request expects: aiohttp quotes it in its refusal, and not all that may stand there is text."""
 
 
 def _host(request: web.Request) -> str:

@@ -15,7 +15,8 @@ export OMP_NUM_THREADS := 1
 # Whole files, in the order that tests/conftest.py gives them: what is set up for a file is set up once.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 APART := tests/test_demos.py tests/gateway/test_soak.py tests/gateway/test_checklist_crashes.py
-THOROUGH := $(APART) $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py)
+THOROUGH := $(APART) $(addprefix tests/contracts/,test_forge.py test_lives.py test_settlement.py) \
+	$(addprefix tests/device_agent/,test_agent_fuzz.py test_agent_link_fuzz.py)
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
@@ -26,7 +27,7 @@ help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
 	@echo 'make test-field  agents that find each other on a network, on hosts made of namespaces; as root'
-	@echo 'make thorough random tests of the contracts ten times as deep, the demos through each door, a short soak'
+	@echo 'make thorough random tests of contracts and parsers ten times as deep, the demos through each door, a short soak'
 	@echo 'make soak    the relay while everything fails that can: make soak SEED=1 ENCOUNTERS=1000'
 	@echo 'make check   lint and types'
 	@echo 'make slither analyse the contracts'

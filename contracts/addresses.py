@@ -5,12 +5,20 @@ Writing one costs a hash, and a few accounts are met over and over: so what was 
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
-from eth_utils.address import to_checksum_address
+from eth_hash.auto import keccak
+
+_HEX = re.compile(r"(?:0x)?[0-9a-fA-F]{40}")
 
 
 @lru_cache(maxsize=4096)
 def checksum_address(address: str | bytes) -> str:
     """Return the checksum form of an address of 20 bytes or 40 hex digits. Raises ValueError for anything else."""
-    return str(to_checksum_address(address))
+    plain = address.hex() if isinstance(address, bytes) else address
+    if not _HEX.fullmatch(plain):
+        raise ValueError(f"{plain[:80]!r} is no address")
+    digits = plain[-40:].lower()
+    marks = keccak(digits.encode()).hex()
+    return "0x" + "".join(one.upper() if mark >= "8" else one for one, mark in zip(digits, marks, strict=False))

@@ -8,13 +8,11 @@ are the short way to write one call. In the direct door the transaction is signe
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.abi import encode as abi_encode
-from eth_abi.exceptions import DecodingError, EncodingError
 from eth_hash.auto import keccak
 
 from contracts import panel
 from contracts.addresses import checksum_address
+from contracts.encoding import abi_decode, abi_encode
 from contracts.errors import MalformedCalldata, MalformedTerms, UnknownCall
 from contracts.settlement import ParameterSet
 from contracts.states import ActionKind, VoteReason
@@ -426,7 +424,7 @@ def encode(call: Call) -> bytes:
     values = [_to_abi(one.type, getattr(call, one.name)) for one in fields(call)]
     try:
         return SELECTORS[type(call)] + abi_encode(types, values)
-    except (EncodingError, ValueError) as error:
+    except ValueError as error:
         raise MalformedCalldata(f"{function_name(call)}: {error}") from error
 
 
@@ -448,7 +446,7 @@ def decode(data: bytes) -> Call:
         call: Call = kind(**named)
     except MalformedTerms:
         raise
-    except (DecodingError, ValueError, OverflowError) as error:
+    except ValueError as error:
         raise MalformedCalldata(f"{name}: {error}") from error
     if encode(call) != bytes(data):
         raise MalformedCalldata(f"{name}: {len(data)} bytes are not its canonical encoding")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
 
 from contracts import curve, signing
 from contracts.addresses import checksum_address
+from contracts.encoding import rlp_encode
 
 _DYNAMIC_FEE_TYPE = bytes([2])
 
@@ -47,6 +47,6 @@ class Identity:
         """Sign an EIP-1559 transaction; return (raw bytes, 32-byte hash)."""
         to = bytes.fromhex(target.removeprefix("0x"))
         unsigned = [chain_id, nonce, fees.tip_wei, fees.max_fee_wei, gas, to, value_wei, data, []]
-        made = curve.sign(self._key, keccak(_DYNAMIC_FEE_TYPE + rlp.encode(unsigned)))
-        raw = _DYNAMIC_FEE_TYPE + rlp.encode([*unsigned, made.y_parity, made.r, made.s])
+        made = curve.sign(self._key, keccak(_DYNAMIC_FEE_TYPE + rlp_encode(unsigned)))
+        raw = _DYNAMIC_FEE_TYPE + rlp_encode([*unsigned, made.y_parity, made.r, made.s])
         return raw, keccak(raw)

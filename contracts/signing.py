@@ -6,12 +6,12 @@ encounter id.
 
 from typing import Final
 
-from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak
 
 from contracts import curve
 from contracts.addresses import checksum_address
 from contracts.calls import Action
+from contracts.encoding import abi_encode
 from contracts.states import VoteReason
 from contracts.terms import Domain, typed_hash
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from typing import Final, cast
 
 from eth_hash.auto import keccak
-from eth_utils.address import is_checksum_address
 
 from contracts.addresses import checksum_address
 from contracts.errors import MalformedTerms
@@ -202,7 +201,7 @@ def terms_from_json(obj: object) -> Terms:
 
 
 def _check_address(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value) or not is_checksum_address(value):
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value) or checksum_address(value) != value:
         raise MalformedTerms(name, "an address with EIP-55 checksum", value)
     if value == _ZERO_ADDRESS:
         raise MalformedTerms(name, "another address than zero", value)

@@ -11,7 +11,7 @@ import platformdirs
 from pydantic import Field, field_validator, model_validator
 
 from device_agent.config import Section, read_toml
-from device_agent.learning.choices import Data, Learning, base_units
+from device_agent.learning.choices import BASE_UNIT, Data, Learning, base_units
 from device_agent.pinning import read_fingerprint
 from device_agent.settings import Door, Settings
 
@@ -123,8 +123,8 @@ class IncentiveChoice(Section):
         parameter_set: number of the contract's rules.
     """
 
-    reward: float = Field(default=1.0, gt=0, le=1e6)
-    stake: float = Field(default=30.0, gt=0, le=1e9)
+    reward: float = Field(default=1.0, ge=BASE_UNIT, le=1e6)
+    stake: float = Field(default=30.0, ge=BASE_UNIT, le=1e9)
     credit: float = Field(default=3.0, ge=0, le=1e6)
     tolerance_bps: int = Field(default=200, ge=0, le=10_000)
     parameter_set: int = Field(default=0, ge=0, lt=1 << 16)

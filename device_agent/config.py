@@ -29,7 +29,7 @@ def read_toml(path: Path, model: type[M]) -> M:
         raise ConfigError(f"{path}: there is no such file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and lists in lists among them
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
         return model.model_validate(values)
@@ -47,9 +47,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {key}; allowed here: {allowed}"
     if first["type"] == "missing":
         return f"{key} is missing"
-    shown = repr(first["input"])
     said = first["msg"].removeprefix("Value error, ")
-    return f"{key} = {shown[:80]}: {said[:1].lower()}{said[1:]}"
+    return f"{key} = {_shown(first['input'])}: {said[:1].lower()}{said[1:]}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _fields_at(model: type[BaseModel], place: list[str]) -> set[str]:

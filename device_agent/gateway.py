@@ -37,6 +37,10 @@ _PART_BYTES = 8 << 20
 """What is sent again if a connection breaks."""
 _SIGNINGS = 3
 """How often a request is signed anew while the gateway says that its number was used."""
+_FLAGS = frozenset({"sealed_votes", "retired"})
+"""What is true or false in a parameter set; all else are numbers."""
+_PLAIN = {"Accept-Encoding": "identity"}
+"""What is compressed has no bound: a few kilobytes unpack to gigabytes, at once."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
 
@@ -117,8 +121,9 @@ class GatewayClient:
             if not base_url.startswith("https://"):
                 raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
             verify = pinned_context(fingerprint)
-        timeout = _patience(timeout_s)
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=timeout, verify=verify)
+        self._http = httpx.AsyncClient(
+            base_url=base_url, transport=transport, timeout=_patience(timeout_s), verify=verify, headers=_PLAIN
+        )
         self._timeout_s = timeout_s
         self.away = False
         """Whether the last request got no answer at all."""
@@ -154,7 +159,7 @@ class GatewayClient:
                 tokens_per_wei=_whole(answer["tokens_per_wei"], low=1),
                 fees=Fees(tip_wei=_whole(answer["tip_wei"]), max_fee_wei=_whole(answer["max_fee_wei"])),
                 parameter_sets={
-                    int(number): ParameterSet(**rules) for number, rules in answer["parameter_sets"].items()
+                    _whole(int(number), bits=16): _rules(said) for number, said in answer["parameter_sets"].items()
                 },
             )
         return self._known
@@ -175,7 +180,7 @@ class GatewayClient:
                 free=_whole(answer["free"]),
                 locked=_whole(answer["locked"]),
                 seat=_whole(answer["seat"], bits=24),
-                active=bool(answer["active"]),
+                active=_flag(answer["active"]),
             )
 
     async def submit(self, raw: bytes) -> str:
@@ -308,6 +313,8 @@ class GatewayClient:
         try:
             response = await self._http.send(request, stream=True)
             try:
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise GatewayUnreachable(f"{method} {path}: the answer is in an encoding that nobody asked for")
                 body = bytearray()
                 async for part in response.aiter_bytes():
                     body += part
@@ -365,6 +372,16 @@ def _whole(value: object, *, low: int = 0, bits: int = 128) -> int:
     if type(value) is not int or not low <= value < 1 << bits:
         raise ValueError(f"{str(value)[:40]} is no whole number from {low} to 2**{bits}")
     return value
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"{str(value)[:40]} is neither true nor false")
+    return value
+
+
+def _rules(said: dict[str, object]) -> ParameterSet:
+    return ParameterSet(**{name: _flag(one) if name in _FLAGS else _whole(one) for name, one in said.items()})  # type: ignore[arg-type]
 
 
 def _address(value: str) -> str:

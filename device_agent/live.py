@@ -227,7 +227,9 @@ async def _first_model(config: AgentConfig, learning: _Learning) -> Model:
         raise WorkerDied(f"no first model could be made: {made}")
     blank = Model(data=made.snapshot, digest=made.digest, age=0)
     steps = config.learning.warmup_steps
-    return await learning.trainer.train(blank, steps=steps) if steps else blank
+    first = await learning.trainer.train(blank, steps=steps) if steps else blank
+    await asyncio.to_thread(learning.training.close)  # with torch it is larger than the agent: started anew with a task
+    return first
 
 
 async def _run(agent: Agent, gateway: GatewayClient, journal: Journal, config: AgentConfig, observe: Observe) -> None:

@@ -19,6 +19,8 @@ from models.snapshot import Codec
 
 TOKEN: Final = 10**18
 """Token base units in one token."""
+BASE_UNIT: Final = 1 / TOKEN
+"""The least that there is of a token."""
 
 Rows = npt.NDArray[np.int64]
 """Indices into the training part of a dataset, shape (n,)."""

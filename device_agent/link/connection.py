@@ -65,16 +65,19 @@ class Connection:
     def ask(
         self, method: str, path: str, *, max_bytes: int, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one request and read its answer. Raises `LinkLost`, or `PeerFault` for more than `max_bytes`."""
+        """Send one request and read its answer.
+
+        Raises `LinkLost`, or `PeerFault` for an answer of more than `max_bytes`, or one that does not say its length.
+        """
         try:
             response = self._request(method, path, body, headers or {})
-            data = response.read(max_bytes + 1)
+            data = _body(response, max_bytes)
+        except PeerFault:
+            self.close()
+            raise
         except _FAULTS as error:
             self.close()
             raise self._lost(error) from error
-        if len(data) > max_bytes:
-            self.close()
-            raise PeerFault(f"an answer of more than {max_bytes} bytes to {path}")
         return Answer(status=response.status, body=data)
 
     def download(self, path: str, part: Part, *, deadline_s: float, headers: Mapping[str, str]) -> int:
@@ -146,3 +149,16 @@ class Connection:
         said = str(why) or type(why).__name__
         plain = "".join(one if one.isprintable() else "?" for one in said[:_SHOWN])  # it may quote the peer
         return LinkLost(f"{self._endpoint}: {plain}")
+
+
+def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """Read a body whose length is known before: of a chunk of length -1, http.client reads for as long as it comes."""
+    size_bytes = response.length
+    if size_bytes is None:
+        raise PeerFault("an answer that does not say its length")
+    if size_bytes > max_bytes:
+        raise PeerFault(f"an answer of {size_bytes} bytes; at most {max_bytes} are read")
+    data = response.read(size_bytes)
+    if len(data) < size_bytes:
+        raise OSError("the peer hung up")
+    return data

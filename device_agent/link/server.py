@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from device_agent.clock import Clock
 from device_agent.errors import AgentError, PeerFault
@@ -30,6 +32,15 @@ _MAX_LINE_BYTES = 2048
 _MAX_HEADERS = 32
 _BEARER = "Bearer "
 _SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a fault is this device's: what strangers say wrongly is answered, and would fill its disk."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_is_ours)
 
 
 class Host(Protocol):
@@ -86,18 +97,20 @@ class Server:
     async def start(self, listening: socket.socket) -> None:
         """Answer on a socket that is bound; it is the server's from now on."""
         application = web.Application(middlewares=[self._answered], client_max_size=MAX_MESSAGE_BYTES)
-        application.add_routes(
-            [
-                web.get("/v1/challenge", self._challenge),
-                web.post("/v1/hello", self._hello),
-                web.get("/v1/ping", self._ping),
-                web.post("/v1/messages", self._message),
-                web.get("/v1/snapshots/{digest:[0-9a-f]{64}}/manifest", self._manifest),
-                web.get("/v1/snapshots/{digest:[0-9a-f]{64}}", self._snapshot),
-            ]
-        )
+        routes: list[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
+            ("GET", "/v1/challenge", self._challenge),
+            ("POST", "/v1/hello", self._hello),
+            ("GET", "/v1/ping", self._ping),
+            ("POST", "/v1/messages", self._message),
+            ("GET", "/v1/snapshots/{digest:[0-9a-f]{64}}/manifest", self._manifest),
+            ("GET", "/v1/snapshots/{digest:[0-9a-f]{64}}", self._snapshot),
+            ("*", "/{anything:.*}", _nothing),
+        ]
+        for method, path, handler in routes:
+            application.router.add_route(method, path, handler, expect_handler=_expected)
         self._runner = web.AppRunner(
             application,
+            logger=_log,
             access_log=None,
             auto_decompress=False,  # what is unpacked has no bound
             keepalive_timeout=75,
@@ -233,8 +246,11 @@ class Server:
     async def _body(self, request: web.Request) -> bytes:
         if (request.content_length or 0) > MAX_MESSAGE_BYTES:
             raise PeerFault(f"a body of {request.content_length} bytes; at most {MAX_MESSAGE_BYTES} are read")
-        async with asyncio.timeout(self._limits.answer_s):
-            return await request.read()
+        try:
+            async with asyncio.timeout(self._limits.answer_s):
+                return await request.read()
+        except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as error:
+            raise PeerFault("the body breaks off") from error
 
     async def _manifest(self, request: web.Request) -> web.Response:
         peer, digest = request[_SESSION].peer, request.match_info["digest"]
@@ -290,6 +306,14 @@ class Server:
         except ConnectionError:
             pass  # it will ask for the rest
         return response
+
+
+async def _nothing(_: web.Request) -> web.Response:
+    raise PeerFault("there is nothing at this path, or not by this method")
+
+
+async def _expected(_: web.Request) -> None:
+    """Go on whatever a request expects: aiohttp quotes it in its refusal, and not all that may stand there is text."""
 
 
 def _host(request: web.Request) -> str:

@@ -12,7 +12,7 @@ from contracts.chain import PROFILES
 from contracts.settlement import DEFAULT_PARAMETERS
 from device_agent.config import Section, read_toml
 from device_agent.errors import ConfigError
-from device_agent.learning.choices import Data, Learning
+from device_agent.learning.choices import BASE_UNIT, Data, Learning
 from device_agent.settings import Door
 
 
@@ -36,7 +36,7 @@ class Attackers(Section):
 class Incentives(Section):
     """The contract's parameters and what devices put in. Amounts in whole tokens, shares in 1/10,000."""
 
-    reward: float = Field(default=1.0, gt=0, le=1e6)
+    reward: float = Field(default=1.0, ge=BASE_UNIT, le=1e6)
     stake: float = Field(default=30.0, gt=0, le=1e9)
     min_stake: float = Field(default=5.0, gt=0, le=1e9)
     tolerance_bps: int = Field(default=200, ge=0, le=10_000)

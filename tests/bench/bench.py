@@ -11,10 +11,8 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,25 +20,17 @@ from statistics import median
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import nearby
 import numpy as np
 import relay
 import torch
 import transfer
-from eth_account import Account
 from rich.console import Console
 from rich.table import Table
-from waitress.server import create_server
 
 from contracts import gas
-from contracts.chain import PROFILES
-from contracts.deploy import deploy_local
 from contracts.localchain import open_chain
 from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Measured, MeasureTask, Trained, TrainTask
-from gateway.compose import assemble
-from gateway.config import GatewayConfig
-from gateway.node import Node
-from gateway.operator import load_operator
-from gateway.tables import Database
 from models.cnn import build, load_weights
 from models.data import load, normalise
 from models.evaluate import Evaluator
@@ -51,7 +41,6 @@ DATASET = "fashion-mnist"
 ARCHITECTURE = "cnn6-28x28x1"
 BATCH = 32
 STEPS = 20  # per task, as in the demo
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,83 +190,66 @@ def validator_rss_mb(runs: int) -> Row:
     )
 
 
-def agent_idle_rss_mb(runs: int) -> Row:
-    """Memory of a whole agent process that has staked, polls a real gateway, and trains nothing."""
-    sizes = []
-    for number in range(runs):
-        with tempfile.TemporaryDirectory() as folder, a_gateway(Path(folder)) as (url, fund):
-            key = Account.create().key
-            fund(Account.from_key(key).address)
-            process = subprocess.Popen(
-                [sys.executable, str(HERE / "idle_agent.py"), url, folder, key.hex()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert process.stdout is not None
-            assert process.stdout.readline() == "joined\n", f"run {number}: the agent did not join"
-            time.sleep(5)
-            sizes.append(memory_mb(process.pid, "VmRSS"))
-            process.communicate(timeout=20)
+@cache
+def idle_rows() -> dict[str, Row]:
+    """Two real agents that have staked and know each other, and nothing to do: learner = false, all else as it is."""
+    found = nearby.idle()
+    about = f"two agents on one bridge, their own process at rest for {nearby.REST_S:.0f} s"
+    children = "; their children together have " + " and ".join(f"{one:.0f} MiB" for one in found.children_mib)
+    return {
+        "agent_idle_cpu_pct": Row(
+            name="agent_idle_cpu_pct",
+            value=max(found.cpu_pct),
+            unit="%",
+            better="lower",
+            target=1.0,
+            baseline=None,
+            runs=found.cpu_pct,
+            note=f"of one core, over {nearby.WATCHED_S:.0f} s, children included; {about}",
+        ),
+        "agent_idle_mib": Row(
+            name="agent_idle_mib",
+            value=max(found.mib),
+            unit="MiB",
+            better="lower",
+            target=80,
+            baseline=None,
+            runs=found.mib,
+            note=about + children,
+        ),
+    }
+
+
+def first_byte_p50_s(arrivals: int = 15) -> Row:
+    """How long a device that comes near, and one that is there, need to know who the other is."""
+    took = nearby.arrivals(arrivals)
     return Row(
-        name="agent_idle_rss_mb",
-        value=max(sizes),
-        unit="MB",
+        name="first_byte_p50_s",
+        value=median(took),
+        unit="s",
         better="lower",
-        target=80,
+        target=1.5,
         baseline=None,
-        runs=sizes,
+        runs=took,
+        note="over mDNS, from the moment the newcomer's loaded process opens its link and radio, until one of the two"
+        " has answered the other's hello, so that each has proved its key; no encounter follows",
     )
 
 
-@contextmanager
-def a_gateway(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
-    """Serve a real gateway on loopback over an embedded chain that makes a block a second."""
-    now_s = int(time.time())
-    with open_chain("embedded", genesis_time_s=now_s - 1000) as chain:
-        deployment = deploy_local(chain)
-        config = GatewayConfig(chain="embedded", data=folder, resend_after_s=30)
-        gateway = assemble(
-            config,
-            node=Node(chain.web3, PROFILES["embedded"]),
-            deployment=deployment,
-            database=Database(config.url),
-            operator=load_operator(folder / "operator.key"),
-            now_s=time.time,
-        )
-        chain.fund([gateway.operator.address], 10**20)
-        worker, app = gateway.worker, gateway.app
-        turn = threading.Lock()
-
-        def locked(environ: dict[str, object], start_response: object) -> object:
-            with turn:  # the embedded chain is not made for threads
-                return app(environ, start_response)
-
-        server = create_server(locked, host="127.0.0.1", port=0, threads=2)
-        stop = threading.Event()
-
-        def make_blocks() -> None:
-            while not stop.wait(0.5):
-                with turn:
-                    worker.compose()
-                    worker.broadcast()
-                    chain.mine(chain.time_s + 1)
-                    worker.confirm()
-
-        def fund(address: str) -> None:
-            with turn:
-                chain.fund([address], 10**20)
-
-        threads = [threading.Thread(target=make_blocks), threading.Thread(target=server.run, daemon=True)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.effective_port}", fund
-        finally:
-            stop.set()
-            threads[0].join()
-            server.close()
-            gateway.close()
+def converge_20_s(runs: int) -> Row:
+    """How long the radios of a full room need to find each other."""
+    took = [nearby.converging() for _ in range(runs)]
+    return Row(
+        name="converge_20_s",
+        value=median(took),
+        unit="s",
+        better="lower",
+        target=None,
+        baseline=None,
+        runs=took,
+        note=f"{nearby.RADIOS} mDNS radios on one bridge, all started at once: from the opening of the last one until"
+        " each has seen all others; all share this machine's cores",
+    )
 
 
 def loop_encounters_per_cpu_s(runs: int) -> Row:
@@ -443,7 +415,10 @@ GAS_TARGETS = {"gas_direct": 420_000, "gas_batched_1": 135_000, "gas_batched_50"
 ROWS: dict[str, Callable[[int], Row]] = {
     "train_step_ratio": train_step_ratio,
     "validate_speedup": validate_speedup,
-    "agent_idle_rss_mb": agent_idle_rss_mb,
+    "agent_idle_cpu_pct": lambda _: idle_rows()["agent_idle_cpu_pct"],
+    "agent_idle_mib": lambda _: idle_rows()["agent_idle_mib"],
+    "first_byte_p50_s": lambda _: first_byte_p50_s(),
+    "converge_20_s": lambda runs: converge_20_s(min(runs, 3)),
     "validator_rss_mb": validator_rss_mb,
     "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
     "transfer_ratio": transfer_ratio,
@@ -486,14 +461,21 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.2, metavar="USD", help="per POL (default 0.20)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="ROW")
     arguments = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
+    left_out: list[str] = []
     for name in arguments.only:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         if name in GAS_TARGETS:
             rows.append(gas_rows(arguments.gas_price, arguments.rate)[name])
-        else:
+            continue
+        try:
             rows.append(ROWS[name](arguments.runs))
-    show(rows)
+        except nearby.NoNetwork as missing:
+            left_out.append(f"{name} is left out: {missing}")
+    if rows:
+        show(rows)
+    for one in left_out:
+        print(one)
     arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0
 

@@ -68,7 +68,7 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     if body:
         lines.append(f"Content-Length: {len(body)}")
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def status(heard: bytes) -> int:
@@ -112,6 +112,8 @@ STRANGERS: dict[str, tuple[bytes, set[int]]] = {
     "a hello that is no JSON": (request("POST", "/v1/hello", b"hello"), {400}),
     "a hello nested deeply": (request("POST", "/v1/hello", b"[" * 4000), {400}),
     "a hello of another shape": (request("POST", "/v1/hello", b'{"vouching": 1}'), {400}),
+    "an expectation that is no text": (request("POST", "/v1/hello", b"hello", Expect="\x8d"), {400}),
+    "an expectation of nothing": (request("GET", "/v1/nothing", Expect="\x8d"), {401}),
     "a compressed hello": (request("POST", "/v1/hello", b"\x1f\x8b" + bytes(100), Content_Encoding="gzip"), {400}),
 }
 

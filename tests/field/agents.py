@@ -39,6 +39,11 @@ dataset = "fashion-mnist"
 alpha = 2.0
 samples_per_device = 600
 validation_share = 0.4
+[incentives]
+stake = 20.0
+tolerance_bps = 500
+"""
+BRISK = """\
 [learning]
 architecture = "cnn6"
 max_rounds = 20
@@ -46,9 +51,6 @@ own_steps = 5
 warmup_steps = 5
 batch_size = 32
 learning_rate = 0.05
-[incentives]
-stake = 20.0
-tolerance_bps = 500
 [behaviour]
 poll_s = 1.0
 jobs_poll_s = 1.0
@@ -61,12 +63,15 @@ expected_encounter_s = 5.0
 ping_every_s = 4.0
 lost_after_s = 10.0
 """
+"""Learns at once, and asks often: a test does not wait long for it."""
 
 
 class FieldAgent:
     """One agent on one host."""
 
-    def __init__(self, host: Host, folder: Path, *, number: int, count: int, gateway: str, flipped: bool) -> None:
+    def __init__(
+        self, host: Host, folder: Path, *, number: int, count: int, gateway: str, flipped: bool, settings: str
+    ) -> None:
         self.host = host
         self.folder = folder
         self.state = folder / "state"
@@ -87,6 +92,7 @@ class FieldAgent:
                 count=count,
                 flipped=str(flipped).lower(),
             )
+            + settings
         )
         self.process: subprocess.Popen[str] | None = None
         self.deaths = folder / "deaths"
@@ -124,7 +130,9 @@ class FieldAgent:
 class Field:
     """A bridge with agents on it, a chain and a relay on one more host."""
 
-    def __init__(self, bridge: Bridge, folder: Path, *, validators: int, flipped: int = 0) -> None:
+    def __init__(
+        self, bridge: Bridge, folder: Path, *, validators: int, flipped: int = 0, settings: str = BRISK
+    ) -> None:
         self.folder = folder
         relay, *hosts = bridge.hosts
         self.relay = relay
@@ -136,6 +144,7 @@ class Field:
                 count=len(hosts),
                 gateway=relay.ip,
                 flipped=number >= len(hosts) - flipped,
+                settings=settings,
             )
             for number, host in enumerate(hosts)
         ]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from namespaces import Bridge, Host
 
+from device_agent.encounter import Role
 from device_agent.keystore import Keys, create
 
 ROOT = Path(__file__).parents[2]
-_DYING = Path(__file__).with_name("dying_agent.py")
+_HERE = Path(__file__).parent
+_SAID_LAST = 15
 _PASSPHRASE = "of a test"
 _CHEAP_N = 1 << 14
 _ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -65,12 +69,23 @@ lost_after_s = 10.0
 """
 """Learns at once, and asks often: a test does not wait long for it."""
 
+MakeBridge = Callable[[int], Bridge]
+
 
 class FieldAgent:
     """One agent on one host."""
 
     def __init__(
-        self, host: Host, folder: Path, *, number: int, count: int, gateway: str, flipped: bool, settings: str
+        self,
+        host: Host,
+        folder: Path,
+        *,
+        number: int,
+        count: int,
+        gateway: str,
+        flipped: bool,
+        settings: str,
+        changed: Mapping[str, object],
     ) -> None:
         self.host = host
         self.folder = folder
@@ -94,21 +109,37 @@ class FieldAgent:
             )
             + settings
         )
+        self.change(changed)
         self.process: subprocess.Popen[str] | None = None
         self.deaths = folder / "deaths"
         self.deaths.touch()
 
-    def start(self, *, dying: bool = False) -> None:
-        """Start it; `dying`: it is killed at the next transition of an encounter that it did not die of before."""
-        program = [str(_DYING), str(self.deaths)] if dying else ["-m", "device_agent"]
+    def change(self, changed: Mapping[str, object]) -> None:
+        """Set other values in its settings, by their names."""
+        text = self.config.read_text()
+        for name, value in changed.items():
+            written = value if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)
+            text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {written}", text)
+            assert found == 1, f"the settings have {found} lines of {name}"
+        self.config.write_text(text)
+
+    def start(self, *program: str) -> None:
+        """Start it; `program`: by a script of this folder, with its arguments, that changes it first."""
+        script, *arguments = program or ("",)
+        begin = [str(_HERE / script), *arguments] if script else ["-m", "device_agent"]
         with (self.folder / "log").open("a") as log:
             self.process = self.host.popen(
-                [sys.executable, *program, "run", "--config", str(self.config)],
+                [sys.executable, *begin, "run", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
                 stdin=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
             )
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process is not None and self.process.poll() is None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -126,12 +157,27 @@ class FieldAgent:
         said = [json.loads(line) for line in lines if line.startswith("{")]
         return [one for one in said if one["event"] == event]
 
+    def encounters(self, role: Role) -> dict[str, dict[str, Any]]:
+        """What it said last of each encounter in which it had this role."""
+        return {said["key"]: said for said in self.told("encounter") if said["role"] == role}
+
+    def waits_in_outbox(self) -> list[str]:
+        """What no gateway has taken yet."""
+        return [one["what"] for one in self.status()["outbox"]]
+
 
 class Field:
     """A bridge with agents on it, a chain and a relay on one more host."""
 
     def __init__(
-        self, bridge: Bridge, folder: Path, *, validators: int, flipped: int = 0, settings: str = BRISK
+        self,
+        bridge: Bridge,
+        folder: Path,
+        *,
+        validators: int,
+        flipped: int = 0,
+        settings: str = BRISK,
+        changed: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         relay, *hosts = bridge.hosts
@@ -145,10 +191,11 @@ class Field:
                 gateway=relay.ip,
                 flipped=number >= len(hosts) - flipped,
                 settings=settings,
+                changed=changed,
             )
             for number, host in enumerate(hosts)
         ]
-        script = str(Path(__file__).with_name("chain_process.py"))
+        script = str(_HERE / "chain_process.py")
         addresses = [one.address for one in self.agents]
         with (folder / "chain.log").open("wb") as log:
             self.chain = relay.popen(
@@ -161,10 +208,23 @@ class Field:
         assert self.chain.stdout is not None
         assert self.chain.stdout.readline() == "ready\n", (folder / "chain.log").read_text()
 
+    def kill_relay(self) -> None:
+        """Kill the gateway; the chain goes on."""
+        self._order("kill")
+
+    def start_relay(self) -> None:
+        """Start the gateway again, with what it had on disk."""
+        self._order("start")
+
+    def _order(self, order: str) -> None:
+        assert self.chain.stdin is not None
+        self.chain.stdin.write(f"{order}\n")
+        self.chain.stdin.flush()
+
     def end(self) -> dict[str, Any]:
         """Stop everything, the agents first; return the books of the chain."""
         for one in self.agents:
-            if one.process is not None and one.process.poll() is None:
+            if one.alive:
                 one.stop()
         assert self.chain.stdin is not None
         assert self.chain.stdout is not None
@@ -181,9 +241,16 @@ class Field:
 
 
 @contextmanager
-def field_of(bridge: Callable[[int], Bridge], folder: Path, count: int, *, validators: int) -> Iterator[Field]:
-    """Agents that run; if the test fails, what each said last is shown."""
-    field = Field(bridge(count + 1), folder, validators=validators)
+def field_of(
+    bridge: MakeBridge,
+    folder: Path,
+    count: int,
+    *,
+    validators: int,
+    changed: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[Field]:
+    """Agents that run, with settings `changed` alike; if the test fails, what each said last is shown."""
+    field = Field(bridge(count + 1), folder, validators=validators, changed=changed)
     try:
         for one in field.agents:
             one.start()
@@ -196,9 +263,9 @@ def field_of(bridge: Callable[[int], Bridge], folder: Path, count: int, *, valid
 
 
 def last_lines(one: FieldAgent) -> list[str]:
-    """What it said last."""
+    """What an agent said last, as it wrote it."""
     log = one.folder / "log"
-    return log.read_text().splitlines()[-15:] if log.exists() else ["never started"]
+    return log.read_text().splitlines()[-_SAID_LAST:] if log.exists() else ["never started"]
 
 
 def wait_for(what: str, seen: Callable[[], object], patience_s: float) -> None:

@@ -3,25 +3,26 @@
     chain_process.py FOLDER HOST VALIDATORS ADDRESS...
 
 Prints "ready" once there is a chain, and lives until its standard input is closed; then it prints the books, as JSON.
+A line there that says "kill" kills the relay, one that says "start" starts it again.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from contracts import events
-from contracts.deploy import Deployment, EscrowSettings, deploy_local, reader, record
+from ledger import Ledger
+
+from contracts.deploy import Deployment, EscrowSettings, deploy_local, record
 from contracts.localchain import LocalChain, open_chain
 from contracts.settlement import DEFAULT_PARAMETERS
-from device_agent.loopback.bank import Bank
 from gateway.operator import load_operator
 
 _NATIVE_WEI = 10**20
@@ -47,39 +48,59 @@ def main(folder: Path, host: str, validators: int, addresses: list[str]) -> None
             f'chain = "{url}"\ndata = "{data}"\ndeployment = "{place}"\n'
             f'host = "{host}"\nport = 8547\ninterval_s = 0.5\n'
         )
-        with (folder / "relay.log").open("wb") as log:
-            relay = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--config", config], stderr=log, stdout=log
-            )
+        relay = _Relay(config, folder / "relay.log")
         try:
             print("ready", flush=True)
-            _make_blocks(chain)
+            _live(chain, relay)
         finally:
-            relay.terminate()
-            relay.wait(20)
+            relay.stop()
         chain.mine(chain.time_s + 1)
         print(json.dumps(books(chain, deployment, addresses)), flush=True)
 
 
-def _make_blocks(chain: LocalChain) -> None:
-    while not select.select([sys.stdin], [], [], 1.0)[0]:
+class _Relay:
+    """The gateway's process, which may die."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        self._config, self._log = config, log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", "--config", self._config], stderr=log, stdout=log
+            )
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
+def _live(chain: LocalChain, relay: _Relay) -> None:
+    """Make a block each second, and do what the standard input says, until it ends."""
+    while True:
+        if select.select([sys.stdin], [], [], 1.0)[0]:
+            orders = os.read(sys.stdin.fileno(), 1 << 10).decode()
+            if not orders:
+                return
+            for order in orders.split():
+                {"kill": relay.kill, "start": relay.start}[order]()
         chain.mine(max(chain.time_s + 1, int(time.time())))
 
 
 def books(chain: LocalChain, deployment: Deployment, addresses: list[str]) -> dict[str, Any]:
-    """What happened on chain, and whether all tokens are still there, to the last unit."""
-    happened: Counter[str] = Counter()
-    bought = fined = 0
-    for address in (deployment.escrow, deployment.token):
-        for log in chain.web3.eth.get_logs({"fromBlock": 0, "address": address}):  # type: ignore[typeddict-item]
-            event = events.decode([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
-            happened[type(event).__name__] += 1
-            bought += event.amount if isinstance(event, events.Bought) else 0
-            fined += event.burned if isinstance(event, events.Settled) else 0
-    bank = Bank(reader(chain.web3, deployment), addresses)
-    kept = bank.books(bought=bought, fined=fined)
-    stakes = {who: balance.stake for who, balance in bank.balances().items()}
-    return {"happened": happened, "conserved": kept.conserved, "stakes": stakes, "fined": fined}
+    """What happened on chain, who has what, and what of it is not right to the last unit."""
+    ledger = Ledger(chain, deployment, addresses)
+    return {
+        "happened": ledger.happened,
+        "stakes": ledger.stakes(),
+        "fined": ledger.fined,
+        "wrong": [*ledger.wrong()],
+    }
 
 
 if __name__ == "__main__":

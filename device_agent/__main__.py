@@ -34,6 +34,7 @@ examples:
   idml-agent simulate demo-oppcl                 a shipped scenario, into runs/demo-oppcl
   idml-agent simulate trial.toml --seed 7 --out /tmp/trial-7
   idml-agent simulate demo-gossip --chain anvil --overwrite
+  idml-agent trial demo-oppcl --gateway http://10.0.0.1:8547 --out trial    the same in the field: settings per device
   idml-agent simulate demo-oppcl --door direct --out runs/direct
   idml-agent simulate runs/demo-oppcl/scenario.toml --out again    repeat a run
   idml-agent report runs/demo-oppcl              write report.html anew
@@ -101,6 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     simulating.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder already")
     simulating.add_argument("--quiet", action="store_true", help="print nothing but errors")
     simulating.set_defaults(run=_simulate)
+    preparing = commands.add_parser(
+        "trial",
+        allow_abbrev=False,
+        help="write the settings of each device of a field trial, from a scenario",
+        description="Write one agent.toml per device, with the data, learning and incentives that `simulate` rehearses.",
+    )
+    preparing.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or the name of a shipped scenario")
+    preparing.add_argument("--gateway", required=True, metavar="URL", help="where the devices reach the gateway")
+    preparing.add_argument("--out", type=Path, required=True, metavar="DIR", help="where device-00.toml and so on go")
+    preparing.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    preparing.set_defaults(run=_trial)
     listing = commands.add_parser("scenarios", allow_abbrev=False, help="list the shipped scenarios")
     listing.set_defaults(run=_scenarios)
     reporting = commands.add_parser("report", allow_abbrev=False, help="write report.html anew from the files of a run")
@@ -114,6 +126,28 @@ def _seed(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
     return int(text)
+
+
+def _trial(arguments: argparse.Namespace) -> int:
+    from device_agent.agent_config import AgentConfig  # noqa: PLC0415
+    from device_agent.config import checked, toml_text  # noqa: PLC0415
+    from device_agent.loopback.scenario import read_scenario  # noqa: PLC0415
+    from device_agent.trial import device_settings  # noqa: PLC0415
+
+    scenario = read_scenario(arguments.scenario)
+    texts = {}
+    for number in range(scenario.devices.count):
+        settings = device_settings(scenario, number, gateway=arguments.gateway)
+        checked(settings, AgentConfig, where=f"--gateway {arguments.gateway}")
+        texts[arguments.out / f"device-{number:02d}.toml"] = toml_text(settings)
+    there = [str(one) for one in texts if one.exists()]
+    if there and not arguments.overwrite:
+        raise RunExists(f"{there[0]} is there already: choose another folder with --out, or say --overwrite")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    print(f"wrote {len(texts)} files to {arguments.out}: on each device, idml-agent run --config its file")
+    return OK
 
 
 def _scenarios(_: argparse.Namespace) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +33,32 @@ def read_toml(path: Path, model: type[M]) -> M:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and lists in lists among them
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    return checked(values, model, where=str(path))
+
+
+def checked(values: Mapping[str, Any], model: type[M], *, where: str) -> M:
+    """Return values as a `model`. Raises `ConfigError` naming where they come from, key, value and what is allowed."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, model)}") from error
+        raise ConfigError(f"{where}: {explain(error, model)}") from error
+
+
+def toml_text(values: Mapping[str, Any]) -> str:
+    """Write values and tables of values as TOML that reads back as the same."""
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
+    for table, members in values.items():
+        if isinstance(members, Mapping):
+            lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in members.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -24,7 +24,7 @@ def test_the_demo_shows_what_it_promises(demo: Result) -> None:
     assert accuracy["honest_end"] > accuracy["honest_start"] + 0.15
     assert accuracy["attackers_end"] < accuracy["honest_start"]
     assert len(demo.cheats) >= 5
-    assert sum(one["verdict"] == "invalid" for one in demo.cheats) > 0.5 * len(demo.cheats)
+    assert sum(one["verdict"] == "invalid" for one in demo.cheats) > 0.6 * len(demo.cheats)
     assert summary["votes"]["correct"] > 0.7 * summary["votes"]["measured"]
     assert summary["tokens"]["conserved"]
     assert summary["stake"]["honest_out"] <= 1

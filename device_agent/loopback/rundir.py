@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
+from device_agent.config import toml_text
 from device_agent.errors import RunExists, RunUnusable
 from device_agent.loopback.scenario import Scenario
 
@@ -130,19 +131,7 @@ def scenario_toml(scenario: Scenario) -> str:
     values = scenario.model_dump(mode="json", exclude_none=True)
     if scenario.contacts.file is not None:
         values["contacts"]["file"] = str(scenario.contacts.file.absolute())
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
-    for table, members in values.items():
-        if isinstance(members, dict):
-            lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in members.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return toml_text(values)
 
 
 def _check_ours(path: Path, held: list[str], *, overwrite: bool) -> None:

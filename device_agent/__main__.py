@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "trial",
         allow_abbrev=False,
         help="write the settings of each device of a field trial, from a scenario",
-        description="Write one agent.toml per device, with the data, learning and incentives that `simulate` rehearses.",
+        description="Write an agent.toml per device, with the data, learning and incentives that `simulate` rehearses.",
     )
     preparing.add_argument("scenario", metavar="SCENARIO", help="a TOML file, or the name of a shipped scenario")
     preparing.add_argument("--gateway", required=True, metavar="URL", help="where the devices reach the gateway")

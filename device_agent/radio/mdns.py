@@ -1,6 +1,8 @@
 """A radio on the local network: multicast DNS tells where the links of the devices nearby answer.
 
-It tells who came, who changed and who spoke again. It does not tell who is still there: a device that loses its power
+It tells who came, who changed and who spoke again. A device that has heard nobody for some seconds asks who is there:
+two parts of a network that come together say nothing by themselves, and after some minutes the library asks ever more
+rarely, up to once an hour. It does not tell who is still there: a device that loses its power
 stays in everybody's records for an hour, so asking is the link's task.
 """
 
@@ -16,8 +18,16 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
+from zeroconf import (  # type: ignore[attr-defined]
+    DNSOutgoing,
+    DNSQuestion,
+    NonUniqueNameException,
+    RecordUpdate,
+    RecordUpdateListener,
+    ServiceStateChange,
+    Zeroconf,
+)
 from zeroconf import Error as ZeroconfError
-from zeroconf import NonUniqueNameException, RecordUpdate, RecordUpdateListener, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from device_agent.clock import Clock
@@ -34,6 +44,11 @@ _ANSWER_MS: Final = 3000
 _MARK_BYTES: Final = 2
 _SRV: Final = 33
 """The type of the record that every announcement has (RFC 2782)."""
+_PTR: Final = 12
+_INTERNET: Final = 1
+_QUERY: Final = 0
+_SILENCE_S: Final = (8.0, 16.0)
+"""After so long, drawn anew each time, a device that heard nobody asks who is there: one of many does it for all."""
 _ONE_BREATH_S: Final = 2.0
 """An announcement is said three times in half a second: it is seen once."""
 
@@ -128,6 +143,8 @@ class MdnsRadio:
         self._news = asyncio.Event()
         self._closed = False
         self._told: set[Fault | Reason] = set()
+        self._heard_s = clock.monotonic_s()
+        self._patience_s = _drawn(_SILENCE_S)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -178,6 +195,7 @@ class MdnsRadio:
         while True:
             async with self._one_at_a_time:
                 await self._follow()
+                self._ask_all()
             await asyncio.sleep(_POLL_S)
 
     async def _follow(self) -> None:
@@ -200,6 +218,22 @@ class MdnsRadio:
             await self._leave()
         else:
             self._told -= {Fault.NO_NETWORK, Fault.NOT_OPENED}
+
+    def _ask_all(self) -> None:
+        """Ask who is there if nobody was heard for a while.
+
+        The answers of those who are known already are wanted too: not all who are known were in reach.
+        """
+        now_s = self._clock.monotonic_s()
+        if self._open is None or now_s - self._heard_s < self._patience_s:
+            return
+        self._heard_s, self._patience_s = now_s, _drawn(_SILENCE_S)
+        question = DNSOutgoing(_QUERY)
+        question.add_question(DNSQuestion(SERVICE, _PTR, _INTERNET))
+        try:
+            self._open.zeroconf.zeroconf.async_send(question)
+        except (OSError, ZeroconfError) as fault:
+            self._tell(Fault.NOT_OPENED, fault)
 
     def _opened(self, addresses: tuple[OwnAddress, ...]) -> _Open:
         zeroconf = AsyncZeroconf(interfaces=[one.text for one in addresses])
@@ -305,6 +339,7 @@ class MdnsRadio:
             self._tell(found)
             return
         now_s, known = self._clock.monotonic_s(), self._known.get(name)
+        self._heard_s = now_s
         if known is None or known.found != found or now_s - known.seen_at_s >= _ONE_BREATH_S:
             self._see(name, found, now_s)
 
@@ -346,3 +381,9 @@ class MdnsRadio:
             self._told.add(reason)
             more = {} if fault is None else {"error": repr(fault)}
             self._observe("radio fault", medium=Medium.MDNS, reason=reason, **more)
+
+
+def _drawn(bounds: tuple[float, float]) -> float:
+    """A number between bounds; nobody has to guess it, but two devices should not draw the same."""
+    least, most = bounds
+    return least + (most - least) * secrets.randbelow(1 << 16) / (1 << 16)

@@ -94,6 +94,21 @@ class Host:
         self._route()
         self.ip = ip
 
+    def part(self, other: Host) -> None:
+        """Let neither of two hosts hear any more what the other says, to it or to all; no cable is touched."""
+        self._filter(other, "-A")
+        other._filter(self, "-A")
+
+    def join(self, other: Host) -> None:
+        """Let them hear each other again."""
+        self._filter(other, "-D")
+        other._filter(self, "-D")
+
+    def _filter(self, other: Host, what: str) -> None:
+        card = other.run(["cat", f"/sys/class/net/{_LINK}/address"]).stdout.strip()
+        for program in ("iptables", "ip6tables"):
+            self.run([program, what, "INPUT", "-m", "mac", "--mac-source", card, "-j", "DROP"])
+
     def rate(self, mbit: float) -> None:
         """Let no more than so much through, each way."""
         shape = ("root", "tbf", "rate", f"{mbit}mbit", "burst", "64kb", "latency", "200ms")

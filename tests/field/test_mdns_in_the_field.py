@@ -115,6 +115,27 @@ def test_two_that_were_apart_find_each_other_when_the_cable_is_back(bridge: Netw
     b.sees(a)
 
 
+@pytest.mark.programs("iptables", "ip6tables")
+def test_parts_of_a_network_that_come_together_find_each_other_though_no_cable_was_touched(bridge: Network) -> None:
+    hosts = bridge(3).hosts
+    hosts[0].part(hosts[2])
+    hosts[1].part(hosts[2])
+    a, b, c = (RadioProcess(host, one).announced() for host, one in zip(hosts, (A, B, C), strict=True))
+    a.sees(b)
+    time.sleep(3)
+    assert [one.sightings_of(C) for one in (a, b)] == [[], []]
+    for _ in range(2):  # the second time they know each other's records already
+        hosts[0].join(hosts[2])
+        hosts[1].join(hosts[2])
+        for one, other in ((a, c), (b, c), (c, a), (c, b)):
+            one.sees(other, 40)
+        hosts[0].part(hosts[2])
+        hosts[1].part(hosts[2])
+        time.sleep(3)
+        for one in (a, b, c):
+            one.forget()
+
+
 def test_twenty_radios_find_all_pairs(bridge: Network) -> None:
     _all_pairs(bridge(20))
 
@@ -251,7 +272,7 @@ def test_an_idle_radio_costs_next_to_nothing(bridge: Network) -> None:
     print(f"idle: {cpu_percent:.2f} % of a core, {rss_mib:.0f} MiB")
     assert cpu_percent < 3
     assert rss_mib < 80
-    assert radios[0].said(what="sighting") == []
+    assert len(radios[0].said(what="sighting")) <= 8  # each of two others at most once per silence
 
 
 def cpu_ns(pid: int) -> int:

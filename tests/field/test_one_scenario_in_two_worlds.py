@@ -60,9 +60,8 @@ def play(scenario: Scenario, network: Bridge, folder: Path) -> Verdicts:
             mine = {"state": str(one.state), "log_format": "json"}
             passphrase = {"passphrase_file": str(one.folder / "passphrase")}
             one.config.write_text(toml_text(mine | settings | {"identity": passphrase}))
-            for other in field.agents:
-                if other is not one:
-                    part(one.host, other.host)
+            for earlier in field.agents[:number]:
+                one.host.part(earlier.host)
             one.start()
         wait_for("all have staked", lambda: all(one.told("joined") for one in field.agents), 120)
         with in_the_background(lambda: meet(field, meetings)):
@@ -87,34 +86,13 @@ def verdicts(field: Field) -> Verdicts:
     }
 
 
-# -- who hears whom ---------------------------------------------------------------------------------------------------
-
-
-def part(here: Host, there: Host) -> None:
-    """Let a host hear nothing any more of what another one says, to it or to all."""
-    _filter(here, there, "-A")
-
-
-def join(here: Host, there: Host) -> None:
-    """Let it hear it again."""
-    _filter(here, there, "-D")
-
-
-def _filter(here: Host, there: Host, what: str) -> None:
-    card = there.run(["cat", "/sys/class/net/eth0/address"]).stdout.strip()
-    for program in ("iptables", "ip6tables"):
-        here.run([program, what, "INPUT", "-m", "mac", "--mac-source", card, "-j", "DROP"])
-
-
 def meet(field: Field, meetings: Sequence[Contact]) -> None:
     """Let each pair hear each other while it meets; all are apart before."""
     begun_s = time.monotonic()
-    changes = [(one.start_s, join, one) for one in meetings] + [(one.end_s, part, one) for one in meetings]
+    changes = [(one.start_s, Host.join, one) for one in meetings] + [(one.end_s, Host.part, one) for one in meetings]
     for at_s, change, one in sorted(changes, key=lambda change: change[0]):
         time.sleep(max(0.0, begun_s + at_s - time.monotonic()))
-        a, b = field.agents[one.a].host, field.agents[one.b].host
-        change(a, b)
-        change(b, a)
+        change(field.agents[one.a].host, field.agents[one.b].host)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_SHOWN = 80
+
 
 class AgentError(Exception):
     """Any fault of the agent."""
@@ -118,5 +120,8 @@ def first_fault(error: ValidationError, whole: str = "") -> str:
     `whole` names what was read, for a fault that is in no member of it.
     """
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or whole
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    where = ".".join(str(part)[:_SHOWN] for part in first["loc"]) or whole  # a member nobody asked for is a stranger's
+    said = first["msg"]
+    if first["type"] == "union_tag_invalid":  # says the input all the same
+        said = f"{first['ctx']['discriminator']} is none of {first['ctx']['expected_tags']}"
+    return f"{where}: {said}" if where else said

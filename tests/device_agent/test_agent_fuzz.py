@@ -105,6 +105,8 @@ def test_what_a_link_says_is_taken_whole_or_is_the_peers_fault(kind: type[Any], 
 
 
 @given(st.sampled_from(MESSAGES).flatmap(hostile))
+@example(b'{"kind":"%b"}' % (b"0" * 3000))
+@example(MESSAGES[1][:-1] + b',"%b":1}' % (b"0" * 3000))
 def test_a_message_is_taken_whole_or_is_the_peers_fault(data: bytes) -> None:
     taken = outcome(lambda: messages.parse(data), PeerFault)
     if isinstance(taken, PeerFault):

@@ -12,16 +12,57 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from device_agent import systemd
 from device_agent.agent_config import AgentConfig, LogFormat, read_agent_config
 from device_agent.errors import ConfigError, StorageFault
 from device_agent.journal import Journal, NewOperation
-from device_agent.live import claimed
+from device_agent.learning.local import LocalTrainer, TrainingRates
+from device_agent.learning.worker import LocalData, Task, Trained
+from device_agent.live import _first_model, _Learning, claimed
 from device_agent.settings import Door, Settings
 from device_agent.status import answer, ask, remembered
 from device_agent.told import Told
+from models.registry import architecture
+
+# -- the first model ---------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A training process that makes a model of any task."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.runs = False
+
+    def give(self, task: Task) -> int:
+        self.runs = True
+        self.tasks.append(task)
+        return len(self.tasks) - 1
+
+    def answer(self, ticket: int) -> Trained:
+        return Trained(snapshot=b"model %d" % ticket, digest=bytes([ticket]) * 32, loss=0.5)
+
+    def close(self) -> None:
+        self.runs = False
+
+
+@pytest.mark.parametrize(("warmup_steps", "last"), [(0, b"model 0"), (5, b"model 1")])
+def test_the_process_that_made_the_first_model_is_not_kept(tmp_path: Path, warmup_steps: int, last: bytes) -> None:
+    told = config(tmp_path, f"[learning]\nwarmup_steps = {warmup_steps}\n")
+    training: Any = Training()
+    arch = architecture("cnn6", (1, 28, 28))
+    rates = TrainingRates(batch_size=1, learning_rate=0.1, momentum=0.0)
+    data = LocalData(dataset="fashion-mnist", root=None, rows=np.arange(10))
+    trainer = LocalTrainer(training, data, arch, codec=told.learning.codec, rates=rates, seed=1)
+    nobody: Any = None
+    learning = _Learning(architecture=arch, training=training, validation=nobody, trainer=trainer, assessor=nobody)
+    made = asyncio.run(_first_model(told, learning))
+    assert (made.data, made.age) == (last, warmup_steps)
+    assert not training.runs
+
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 

@@ -99,9 +99,9 @@ class Client:
     def met(self, peer: PeerId, endpoint: Endpoint) -> None:
         """Remember where a peer is that made contact by itself: the next request to it goes there."""
         known = self._peers.get(peer)
+        self._places.pop(peer, None)
         if known is None or known.endpoint != endpoint:
             self._places[peer] = endpoint
-            self._places.move_to_end(peer)
             if len(self._places) > self._limits.sessions:
                 self._places.popitem(last=False)
 
@@ -209,6 +209,7 @@ class Client:
     async def _introduce(self, endpoint: Endpoint) -> Greeting:
         """Say who this device is, and learn who answers."""
         connection = Connection(endpoint, self._limits)
+        heard = self._places.copy()
         try:
             peer, known = await self._in_thread(
                 connection, lambda: self._say_hello(connection, endpoint), 2 * self._limits.answer_s
@@ -220,8 +221,8 @@ class Client:
         if old is not None:
             old.connection.close()
         self._peers[peer] = known
-        if self._places.get(peer) == endpoint:
-            del self._places[peer]
+        if self._places.get(peer) in (endpoint, heard.get(peer)):  # else it made contact from elsewhere meanwhile
+            self._places.pop(peer, None)
         while len(self._peers) > self._limits.sessions:
             _, oldest = self._peers.popitem(last=False)
             oldest.connection.close()

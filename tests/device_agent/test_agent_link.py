@@ -104,6 +104,20 @@ def test_a_peer_that_answers_somewhere_else_after_a_restart_is_found_by_its_own_
     really(play)
 
 
+def test_where_a_peer_was_heard_of_is_forgotten_once_it_is_met_elsewhere(a: Device, b: Device) -> None:
+    async def play() -> None:
+        async with linked(a, b):
+            await b.link.greet(a.endpoint)
+            await b.link.close()
+            b.link = b.fresh_link()
+            await b.open()
+            await a.link.greet(b.endpoint)
+            await a.link.send(b.peer, b"there you are")
+            assert b.messages == [(a.peer, b"there you are")]
+
+    really(play)
+
+
 def test_another_device_in_a_peers_place_gets_nothing_of_its(a: Device, b: Device, tmp_path: Path) -> None:
     c = Device("c", tmp_path)
 

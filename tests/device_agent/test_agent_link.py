@@ -243,6 +243,22 @@ def test_a_cut_transfer_goes_on_at_the_byte_where_it_was(a: Device, b: Device) -
     assert really(play) < len(MODEL) * 1.02 + 20_000
 
 
+def test_a_transfer_whose_peer_falls_silent_goes_on_at_the_byte_where_it_was(a: Device, b: Device) -> None:
+    digest = b.holds(MODEL)
+
+    async def play() -> int:
+        async with linked(a, b), Cable(b.endpoint) as cable:
+            await a.link.greet(cable.endpoint)
+            cable.stall_after(len(MODEL) // 2)
+            fetching = asyncio.create_task(a.link.fetch(b.peer, digest, max_bytes=MOST))
+            await cable.stalled.wait()
+            cable.mend()
+            assert await fetching == MODEL
+            return cable.carried
+
+    assert really(play) < len(MODEL) * 1.02 + 60_000
+
+
 def test_a_restarted_agent_goes_on_with_what_it_had(a: Device, b: Device) -> None:
     digest = b.holds(MODEL)
     a.limits = replace(QUICK, patience_s=0.2)

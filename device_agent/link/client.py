@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from device_agent.errors import LinkLost, PeerFault
+from device_agent.errors import AccountShared, LinkLost, PeerFault
 from device_agent.link import Greeting, wire
 from device_agent.link.connection import Answer, Connection
 from device_agent.link.limits import Limits
@@ -235,7 +235,9 @@ class Client:
         )
         peer = self._caller.vouched(challenge.vouching, key)
         if peer == self._caller.address:
-            raise PeerFault(f"{endpoint} is this device, or another one with this device's account")
+            raise AccountShared(
+                f"{endpoint} is this device, or another one with this device's account: make keys of its own for it"
+            )
         hello = wire.write(self._caller.hello(challenge, key))
         answer = connection.ask("POST", "/v1/hello", body=hello, max_bytes=wire.MAX_ANSWER_BYTES)
         welcome = wire.read(_expected(answer), wire.Welcome)

@@ -160,6 +160,8 @@ class Behaviour(Section):
     def _fits(self) -> Self:
         if self.lost_after_s < 2 * self.ping_every_s:
             raise ValueError("lost_after_s must be at least twice ping_every_s: one lost packet is no farewell")
+        if self.report_within_s <= self.open_within_s + self.expected_encounter_s:
+            raise ValueError("report_within_s must be above open_within_s and expected_encounter_s together")
         return self
 
 

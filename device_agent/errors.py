@@ -4,6 +4,7 @@ AgentError
 ├── ConfigError          a setting is unknown, of a wrong type or impossible; exit status 2
 ├── LinkLost             the peer went out of range, or did not answer in time
 ├── PeerFault            the peer broke the protocol; nothing of what it sent is used
+│   └── AccountShared    it has this device's own account
 ├── GatewayUnreachable   no gateway answered; the outbox keeps the work
 ├── GatewayRefused       the gateway said no, with a stable code
 ├── KeystoreFault        the device's keys cannot be read or written, with the problem
@@ -40,6 +41,10 @@ class LinkLost(AgentError):
 
 class PeerFault(AgentError):
     """The peer sent something that the protocol does not allow."""
+
+
+class AccountShared(PeerFault):
+    """Two devices have one account: neither can be met, and what one signs spoils what the other does."""
 
 
 class GatewayUnreachable(AgentError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
-from device_agent.errors import LinkLost, PeerFault
+from device_agent.errors import AccountShared, LinkLost, PeerFault
 from device_agent.link import Greeting, Link
 from device_agent.neighborhood import NeighborDown, Neighborhood, NeighborUp
 from device_agent.observation import Observe
@@ -68,7 +68,10 @@ class Presence:
         try:
             greeting = await self._link.greet(endpoint)
         except (LinkLost, PeerFault) as fault:
-            self._observe("not greeted", endpoint=str(endpoint), reason=str(fault))
+            if isinstance(fault, AccountShared):
+                self._observe("fault", where="account", reason=str(fault))
+            else:
+                self._observe("not greeted", endpoint=str(endpoint), reason=str(fault))
             self._neighborhood.unanswered(endpoint, self._clock.monotonic_s())
         else:
             self._tell(self._neighborhood.greeted(greeting, self._clock.monotonic_s(), asked=endpoint))

@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from device_agent.errors import LinkLost, PeerFault
+from device_agent.errors import AccountShared, LinkLost, PeerFault
 from device_agent.link import Greeting, wire
 from device_agent.link.connection import Answer, Connection
 from device_agent.link.limits import Limits
@@ -99,9 +99,9 @@ class Client:
     def met(self, peer: PeerId, endpoint: Endpoint) -> None:
         """Remember where a peer is that made contact by itself: the next request to it goes there."""
         known = self._peers.get(peer)
+        self._places.pop(peer, None)
         if known is None or known.endpoint != endpoint:
             self._places[peer] = endpoint
-            self._places.move_to_end(peer)
             if len(self._places) > self._limits.sessions:
                 self._places.popitem(last=False)
 
@@ -209,6 +209,7 @@ class Client:
     async def _introduce(self, endpoint: Endpoint) -> Greeting:
         """Say who this device is, and learn who answers."""
         connection = Connection(endpoint, self._limits)
+        heard = self._places.copy()
         try:
             peer, known = await self._in_thread(
                 connection, lambda: self._say_hello(connection, endpoint), 2 * self._limits.answer_s
@@ -220,8 +221,8 @@ class Client:
         if old is not None:
             old.connection.close()
         self._peers[peer] = known
-        if self._places.get(peer) == endpoint:
-            del self._places[peer]
+        if self._places.get(peer) in (endpoint, heard.get(peer)):  # else it made contact from elsewhere meanwhile
+            self._places.pop(peer, None)
         while len(self._peers) > self._limits.sessions:
             _, oldest = self._peers.popitem(last=False)
             oldest.connection.close()
@@ -234,7 +235,9 @@ class Client:
         )
         peer = self._caller.vouched(challenge.vouching, key)
         if peer == self._caller.address:
-            raise PeerFault(f"{endpoint} is this device, or another one with this device's account")
+            raise AccountShared(
+                f"{endpoint} is this device, or another one with this device's account: make keys of its own for it"
+            )
         hello = wire.write(self._caller.hello(challenge, key))
         answer = connection.ask("POST", "/v1/hello", body=hello, max_bytes=wire.MAX_ANSWER_BYTES)
         welcome = wire.read(_expected(answer), wire.Welcome)

@@ -16,7 +16,8 @@ from device_agent.link.parts import Part
 from device_agent.link.tls import client_context, key_of
 from device_agent.radio import Endpoint
 
-_BLOCK_BYTES = 256 << 10
+_BLOCK_BYTES = 16 << 10
+"""As much as a TLS record holds."""
 _SHOWN = 120
 _FAULTS = (OSError, http.client.HTTPException, ValueError)
 """What sockets, TLS and HTTP raise; ValueError, where another thread has closed the connection meanwhile."""
@@ -97,10 +98,11 @@ class Connection:
                 raise PeerFault("the peer sends more or less than the range asked for")
             self._timeout(self._limits.idle_s)
             while part.received < size_bytes:
-                count = response.readinto(part.rest(_BLOCK_BYTES))
-                if not count:
+                # `readinto` waits until all of it is there; if the peer falls silent before that, all of it is lost.
+                data = response.read1(_BLOCK_BYTES)
+                if not data:
                     raise OSError("the peer hung up")
-                part.got(count)
+                part.add(data)
                 if time.monotonic() > deadline_s:
                     raise OSError("the transfer is too slow")
         except _FAULTS as error:

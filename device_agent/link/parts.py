@@ -34,13 +34,11 @@ class Part:
             raise StorageFault(f"{path}: {error.strerror}") from error
         self.received = self._kept
 
-    def rest(self, at_most: int) -> memoryview:
-        """Return where the next bytes go."""
-        return memoryview(self._data)[self.received : self.received + at_most]
-
-    def got(self, count: int) -> None:
-        """Note that they went there. Raises `StorageFault` if the disk does not take what is due to be kept."""
-        self.received += count
+    def add(self, data: bytes) -> None:
+        """Take the next bytes. Raises `StorageFault` if the disk does not take what is due to be kept."""
+        end = self.received + len(data)
+        self._data[self.received : end] = data
+        self.received = end
         if time.monotonic() - self._kept_at_s > _KEEP_EVERY_S and self.received < self.size_bytes:
             self.keep()
 

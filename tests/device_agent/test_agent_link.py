@@ -104,6 +104,20 @@ def test_a_peer_that_answers_somewhere_else_after_a_restart_is_found_by_its_own_
     really(play)
 
 
+def test_where_a_peer_was_heard_of_is_forgotten_once_it_is_met_elsewhere(a: Device, b: Device) -> None:
+    async def play() -> None:
+        async with linked(a, b):
+            await b.link.greet(a.endpoint)
+            await b.link.close()
+            b.link = b.fresh_link()
+            await b.open()
+            await a.link.greet(b.endpoint)
+            await a.link.send(b.peer, b"there you are")
+            assert b.messages == [(a.peer, b"there you are")]
+
+    really(play)
+
+
 def test_another_device_in_a_peers_place_gets_nothing_of_its(a: Device, b: Device, tmp_path: Path) -> None:
     c = Device("c", tmp_path)
 
@@ -227,6 +241,22 @@ def test_a_cut_transfer_goes_on_at_the_byte_where_it_was(a: Device, b: Device) -
             return cable.carried
 
     assert really(play) < len(MODEL) * 1.02 + 20_000
+
+
+def test_a_transfer_whose_peer_falls_silent_goes_on_at_the_byte_where_it_was(a: Device, b: Device) -> None:
+    digest = b.holds(MODEL)
+
+    async def play() -> int:
+        async with linked(a, b), Cable(b.endpoint) as cable:
+            await a.link.greet(cable.endpoint)
+            cable.stall_after(len(MODEL) // 2)
+            fetching = asyncio.create_task(a.link.fetch(b.peer, digest, max_bytes=MOST))
+            await cable.stalled.wait()
+            cable.mend()
+            assert await fetching == MODEL
+            return cable.carried
+
+    assert really(play) < len(MODEL) * 1.02 + 60_000
 
 
 def test_a_restarted_agent_goes_on_with_what_it_had(a: Device, b: Device) -> None:

@@ -102,6 +102,7 @@ def test_what_is_not_said_is_as_the_agent_has_it_by_itself() -> None:
         ('[gateway]\nfingerprint = "zz"', "a fingerprint has 64 hex digits"),
         ('[gateway]\ntoken_file = "t"', "token_file needs enrolled"),
         ("[behaviour]\nping_every_s = 20.0", "lost_after_s must be at least twice"),
+        ("[behaviour]\nreport_within_s = 60", "report_within_s must be above open_within_s"),
         ("[link]\nport = 70000", "link.port = 70000"),
         ("[data]\ndataset = 'moons'", "allowed are"),
     ],

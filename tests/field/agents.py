@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from namespaces import Bridge, Host
 
@@ -50,12 +50,14 @@ tolerance_bps = 500
 BRISK = """\
 [learning]
 architecture = "cnn6"
+codec = "int8"
 max_rounds = 20
 own_steps = 5
 warmup_steps = 5
 batch_size = 32
 learning_rate = 0.05
 [behaviour]
+learner = true
 poll_s = 1.0
 jobs_poll_s = 1.0
 jobs_wait_s = 5
@@ -69,6 +71,7 @@ lost_after_s = 10.0
 """
 """Learns at once, and asks often: a test does not wait long for it."""
 
+T = TypeVar("T")
 MakeBridge = Callable[[int], Bridge]
 
 
@@ -161,6 +164,14 @@ class FieldAgent:
         """What it said last of each encounter in which it had this role."""
         return {said["key"]: said for said in self.told("encounter") if said["role"] == role}
 
+    def pid_of_training(self) -> int | None:
+        """The process that trains for it, None while there is none."""
+        for pid in self.host.pids():
+            with suppress(OSError):  # it ended meanwhile
+                if b"device_agent.learning.compute\0training" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return None
+
     def waits_in_outbox(self) -> list[str]:
         """What no gateway has taken yet."""
         return [one["what"] for one in self.status()["outbox"]]
@@ -175,6 +186,7 @@ class Field:
         folder: Path,
         *,
         validators: int,
+        vote_time_s: int = 60,
         flipped: int = 0,
         settings: str = BRISK,
         changed: Mapping[str, object] = MappingProxyType({}),
@@ -199,7 +211,7 @@ class Field:
         addresses = [one.address for one in self.agents]
         with (folder / "chain.log").open("wb") as log:
             self.chain = relay.popen(
-                [sys.executable, script, str(folder), relay.ip, str(validators), *addresses],
+                [sys.executable, script, str(folder), relay.ip, str(validators), str(vote_time_s), *addresses],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -247,12 +259,14 @@ def field_of(
     count: int,
     *,
     validators: int,
+    vote_time_s: int = 60,
     changed: Mapping[str, object] = MappingProxyType({}),
+    started: bool = True,
 ) -> Iterator[Field]:
     """Agents that run, with settings `changed` alike; if the test fails, what each said last is shown."""
-    field = Field(bridge(count + 1), folder, validators=validators, changed=changed)
+    field = Field(bridge(count + 1), folder, validators=validators, vote_time_s=vote_time_s, changed=changed)
     try:
-        for one in field.agents:
+        for one in field.agents if started else ():
             one.start()
         yield field
     except BaseException:
@@ -268,10 +282,11 @@ def last_lines(one: FieldAgent) -> list[str]:
     return log.read_text().splitlines()[-_SAID_LAST:] if log.exists() else ["never started"]
 
 
-def wait_for(what: str, seen: Callable[[], object], patience_s: float) -> None:
-    """Look five times a second until it is there; fail, saying what is missing, after so long."""
+def wait_for(what: str, seen: Callable[[], T | None], patience_s: float) -> T:
+    """Look five times a second until it is there, and return it; fail, saying what is missing, after so long."""
     end_s = time.monotonic() + patience_s
-    while not seen():
+    while not (found := seen()):
         if time.monotonic() > end_s:
             raise AssertionError(f"{what}: not within {patience_s:.0f} s")
         time.sleep(0.2)
+    return found

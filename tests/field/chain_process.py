@@ -1,6 +1,6 @@
 """A chain and a relay for a field: Anvil with the contract, a block each second, and a real gateway before it.
 
-    chain_process.py FOLDER HOST VALIDATORS ADDRESS...
+    chain_process.py FOLDER HOST VALIDATORS VOTE_TIME_S ADDRESS...
 
 Prints "ready" once there is a chain, and lives until its standard input is closed; then it prints the books, as JSON.
 A line there that says "kill" kills the relay, one that says "start" starts it again.
@@ -29,13 +29,13 @@ _NATIVE_WEI = 10**20
 _TOKEN = 10**18
 
 
-def main(folder: Path, host: str, validators: int, addresses: list[str]) -> None:
+def main(folder: Path, host: str, validators: int, vote_time_s: int, addresses: list[str]) -> None:
     data = folder / "relay"
     data.mkdir()
     operator = load_operator(data / "operator.key")
     with open_chain("anvil") as chain:
         chain.mine(int(time.time()))
-        rules = replace(DEFAULT_PARAMETERS, validators=validators, standby_delay_s=20, vote_time_s=60)
+        rules = replace(DEFAULT_PARAMETERS, validators=validators, standby_delay_s=20, vote_time_s=vote_time_s)
         settings = EscrowSettings(
             min_stake=5 * _TOKEN, unbonding_period_s=2 * 86_400, max_life_s=86_400, parameters=rules
         )
@@ -104,4 +104,4 @@ def books(chain: LocalChain, deployment: Deployment, addresses: list[str]) -> di
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

@@ -78,6 +78,10 @@ class Host:
         self._started.append(process)
         return process
 
+    def pids(self) -> list[int]:
+        """The processes on this host."""
+        return [int(one) for one in _do("ip", "netns", "pids", self.namespace).stdout.split()]
+
     def cut(self) -> None:
         """Pull the cable."""
         self._ip("link", "set", _LINK, "down")
@@ -122,6 +126,15 @@ class Host:
             if percent:
                 chance = ["-m", "statistic", "--mode", "random", "--probability", f"{percent / 100:.4f}"]
                 self.run([program, "-A", "INPUT", "-i", _LINK, *chance, "-j", "DROP"])
+
+    def count(self, ip: str) -> None:
+        """Begin to count what arrives from an IPv4 address."""
+        self.run(["iptables", "-A", "INPUT", "-s", ip])
+
+    def counted_bytes(self, ip: str) -> int:
+        """What has arrived from there since, headers included."""
+        lines = self.run(["iptables", "-nvxL", "INPUT"]).stdout.splitlines()
+        return sum(int(line.split()[1]) for line in lines if ip in line.split())
 
     def _ip(self, *arguments: str) -> None:
         _do("ip", "-n", self.namespace, *arguments)

@@ -44,7 +44,7 @@ test: $(VENV)/ready-dev data toolchain
 
 # Real agents on hosts of their own, which are network namespaces: needs root, and the packages iproute2 and iptables.
 test-field: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest -p no:randomly tests/field $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p no:randomly -n 2 --dist worksteal tests/field $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
 # And the demos are run whole, through each door; the gateway is killed at every write it makes; and a short soak.

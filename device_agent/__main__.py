@@ -132,7 +132,7 @@ def _trial(arguments: argparse.Namespace) -> int:
     from device_agent.agent_config import AgentConfig  # noqa: PLC0415
     from device_agent.config import checked, toml_text  # noqa: PLC0415
     from device_agent.loopback.scenario import read_scenario  # noqa: PLC0415
-    from device_agent.trial import device_settings  # noqa: PLC0415
+    from device_agent.loopback.trial import device_settings  # noqa: PLC0415
 
     scenario = read_scenario(arguments.scenario)
     texts = {}

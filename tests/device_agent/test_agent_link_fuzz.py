@@ -157,8 +157,7 @@ def test_of_a_transfer_no_more_is_taken_than_was_asked_for(
     teller: Teller, tmp_path_factory: pytest.TempPathFactory, said: bytes
 ) -> None:
     part = Part(tmp_path_factory.getbasetemp() / "never written.part", len(SNAPSHOT))
-    part.rest(BEHIND)[:] = SNAPSHOT[:BEHIND]
-    part.received = BEHIND
+    part.add(SNAPSHOT[:BEHIND])
     teller.says = said
     connection = Connection(teller.endpoint, QUICK)
     try:

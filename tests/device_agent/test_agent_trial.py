@@ -11,7 +11,7 @@ from device_agent.agent_config import AgentConfig, read_agent_config
 from device_agent.config import checked
 from device_agent.learning.choices import base_units
 from device_agent.loopback.scenario import Scenario, read_scenario, shipped
-from device_agent.trial import device_settings
+from device_agent.loopback.trial import device_settings
 
 GATEWAY = "http://10.0.0.1:8547"
 

@@ -18,7 +18,7 @@ from device_agent.loopback.contacts import Contact, trace_contacts
 from device_agent.loopback.scenario import Scenario, read_scenario
 from device_agent.loopback.simulation import simulate
 from device_agent.loopback.summary import outcomes
-from device_agent.trial import device_settings
+from device_agent.loopback.trial import device_settings
 
 SCENARIO = Path(__file__).with_name("scenarios") / "four-meet.toml"
 DIRECTED_PAIRS = 12

@@ -164,6 +164,7 @@ class Agent:
             consider=self._consider,
             declined=self._proposals.declined,
             signer=self._signer,
+            account=link.account,
             observe=observe,
         )
         self._duty = None

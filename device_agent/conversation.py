@@ -26,6 +26,7 @@ class Conversation:
         consider: Callable[[PeerId, Propose], None],
         declined: Callable[[PeerId, Refusal], None],
         signer: Callable[[Terms, bytes], str | None],
+        account: Callable[[PeerId], str | None],
         observe: Observe,
     ) -> None:
         """Set what messages are about, and who is told.
@@ -36,10 +37,12 @@ class Conversation:
             consider: takes a proposal.
             declined: told who declined one, and why.
             signer: tells which account signed terms, None if that cannot be told.
+            account: tells by which account a peer is known, None if by none.
             observe: told what is out of place.
         """
         self._declined = declined
         self._signer = signer
+        self._account = account
         self._encounters = encounters
         self._own = own
         self._consider = consider
@@ -83,6 +86,8 @@ class Conversation:
         learner = one.role is Role.LEARNER
         if isinstance(message, Accept) and learner:
             theirs = bytes.fromhex(message.commitment)
+            if self._account(one.peer) not in (None, message.neighbor):
+                raise PeerFault("a yes in another account's name")
             terms = one.proposal.terms(neighbor=message.neighbor, commitment=theirs)
             if (message.signature is None) != (terms.nonce == 0):
                 raise PeerFault("terms for the batched door come with a signature, others without one")

@@ -136,6 +136,8 @@ class Proposals:
         key = bytes.fromhex(proposal.commitment)
         if self._encounters.known(key):
             return  # a duplicate
+        if self._link.account(peer) not in (None, proposal.learner):
+            raise PeerFault("a proposal in another account's name")
         # The gateway is asked in between, so whether this device is free is looked at again.
         reason = await self._objection(peer, proposal) or self._busy()
         if self._encounters.known(key):

@@ -44,6 +44,10 @@ class Link(Protocol):
         """Say who takes what arrives."""
         ...
 
+    def account(self, peer: PeerId) -> str | None:
+        """Return the account by which a peer is known: nobody deals in another one's name. None: not known."""
+        ...
+
     async def greet(self, endpoint: Endpoint) -> Greeting:
         """Find out who answers there, or whether it still does. Raises `LinkLost`, or `PeerFault` for an impostor."""
         ...

@@ -107,6 +107,10 @@ class LanLink:
         """See `device_agent.link.Link`."""
         self.deliver, self.serve, self._greeted = deliver, serve, greeted
 
+    def account(self, peer: PeerId) -> str | None:
+        """See `device_agent.link.Link`."""
+        return peer
+
     async def greet(self, endpoint: Endpoint) -> Greeting:
         """See `device_agent.link.Link`."""
         return await self._client.greet(endpoint)

@@ -105,6 +105,7 @@ async def make_device(
     folder = given.out / "devices" / device
     folder.mkdir(parents=True)
     journal = Journal(folder / "journal.sqlite")
+    place.world.accounts[device] = identity.address
     secrets = random.Random(given.secret("secrets", device))  # noqa: S311 - a simulation must be repeatable
     box: list[Agent] = []
 

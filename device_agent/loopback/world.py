@@ -38,6 +38,7 @@ class World:
     def __init__(self, air: Air, peers: Iterable[PeerId]) -> None:
         self.air = air
         self.radios = {peer: LoopbackRadio() for peer in peers}
+        self.accounts: dict[PeerId, str] = {}
         self.links = {peer: LoopbackLink(peer, self) for peer in self.radios}
         self._in_range: Counter[frozenset[PeerId]] = Counter()  # contacts under way
 
@@ -98,6 +99,10 @@ class LoopbackLink:
     def attach(self, deliver: Deliver, serve: Serve, greeted: Greeted) -> None:
         """See `device_agent.link.Link`."""
         self._deliver, self._serve, self._greeted = deliver, serve, greeted
+
+    def account(self, peer: PeerId) -> str | None:
+        """See `device_agent.link.Link`."""
+        return self._world.accounts.get(peer)
 
     async def greet(self, endpoint: Endpoint) -> Greeting:
         """See `device_agent.link.Link`. A device's name is its radio id and its endpoint; a greeting takes no time."""

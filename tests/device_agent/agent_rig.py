@@ -142,9 +142,13 @@ class FakeLink:
     sent: list[bytes] = field(default_factory=list)
     fault: Exception | None = None
     data: bytes = b""
+    accounts: dict[str, str] = field(default_factory=dict)
 
     def attach(self, _deliver: object, _serve: object, _greeted: object) -> None:
         return None
+
+    def account(self, peer: str) -> str | None:
+        return self.accounts.get(peer)
 
     async def send(self, _peer: str, message: bytes) -> None:
         await asyncio.sleep(0)
@@ -206,6 +210,7 @@ class Party:
             own=self.own,
             consider=lambda *what: self.considered.append(what),
             declined=lambda *what: self.declined.append(what),
+            account=self.link.account,
             signer=lambda terms, signature: signing.signer(encounter_id(terms, FACTS.domain), signature),
             observe=self.observe,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from agent_rig import ARCHITECTURE, NOW_S, SETTINGS, Party, account, chain_view
-from agent_values import LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, OPEN_BY, REPORT_BY
+from agent_values import LEARNER, LEARNER_SALT, NEIGHBOR, NEIGHBOR_SALT, OPEN_BY, REPORT_BY
 
 from contracts.calls import CloseReporting, Finalise, decode
 from contracts.identity import Identity
@@ -82,6 +82,14 @@ def test_a_neighbor_gives_its_work_once_the_salt_is_paid(
     assert (one.conversation.serve(PEER, UPDATED) is not None) is given
     assert one.conversation.serve(PEER, PREVIOUS) is None
     assert one.conversation.serve(OTHER, UPDATED) is None
+
+
+@pytest.mark.parametrize(("name", "stage"), [(NEIGHBOR, Stage.CHECKING_IN), (LEARNER, Stage.PROPOSED)])
+def test_nobody_says_yes_in_another_accounts_name(journal: Journal, begun: Begun, name: str, stage: Stage) -> None:
+    learner = party(journal, begun(Role.LEARNER, terms=None))
+    learner.link.accounts[PEER] = name
+    learner.live(say(learner, ACCEPT))
+    assert journal.live_encounters()[0].stage is stage
 
 
 def test_a_message_for_another_peers_encounter_changes_nothing(journal: Journal, begun: Begun) -> None:

@@ -177,6 +177,15 @@ def test_the_same_proposal_from_two_peers_is_answered_once(journal: Journal) -> 
     assert isinstance(answer, Accept)
 
 
+@pytest.mark.parametrize(("name", "taken"), [(LEARNER, True), (NEIGHBOR, False)])
+def test_nobody_proposes_in_another_accounts_name(journal: Journal, name: str, taken: bool) -> None:
+    rig = Rig(journal)
+    rig.party.link.accounts[PEER] = name
+    answers = rig.answers((PEER, proposal(**GOOD)))
+    assert [type(one) for one in answers] == ([Accept] if taken else [])
+    assert [type(fault) for fault in rig.faults] == ([] if taken else [PeerFault])
+
+
 def test_terms_that_no_contract_takes_are_the_peers_fault(journal: Journal) -> None:
     rig = Rig(journal)
     assert rig.answers((PEER, proposal(**GOOD, learner=NEIGHBOR))) == []

@@ -25,9 +25,10 @@ from test_agent_proposals import Rig
 
 from contracts import calls
 from contracts.identity import Identity
+from contracts.settlement import DEFAULT_PARAMETERS
 from contracts.states import EncounterState
 from contracts.terms import LANES, commitment, encounter_id
-from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
+from device_agent.encounter import Effect, Encounter, Happening, Role, Stage, learned_on_chain, seen_on_chain
 from device_agent.errors import WorkerDied
 from device_agent.journal import Journal
 from device_agent.learning import Assessment, Assessor, Model
@@ -35,6 +36,7 @@ from device_agent.messages import Accept, Agree, Decline, Propose, Refusal, Reve
 from device_agent.own_model import OwnModel
 from device_agent.radio import PeerId
 from device_agent.settings import Door, Settings
+from device_agent.status import remembered
 from models import snapshot
 
 Begun = Callable[..., Encounter]
@@ -367,3 +369,28 @@ def test_what_more_was_built_on_is_not_taken_back(journal: Journal, begun: Begun
     learner.own.move_on(later)
     settle(learner, verdict=False)
     assert learner.own.current == later
+
+
+# -- what came too late -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", [None, "check in: the gateway says 422 would_revert: not enough stake"])
+def test_what_nobody_brought_to_the_chain_in_time_is_explained(
+    journal: Journal, begun: Begun, refused: str | None
+) -> None:
+    one = on_credit(begun, Role.NEIGHBOR, stage=Stage.STRANDED, reason=refused, done=frozenset({Effect.REPORT}))
+    late = chain_view(EncounterState.NONE, chain_time_s=TERMS.open_by + 61)
+    happening = seen_on_chain(one, late, rules=DEFAULT_PARAMETERS, grace_s=60)
+    assert happening is Happening.NEVER_OPENED
+    journal.record(one)
+    neighbor = Party(journal)
+    learned = learned_on_chain(one, happening, late)
+    neighbor.live(
+        lambda: neighbor.encounters.apply_on_chain(KEY, happening, now_s=late.chain_time_s, grace_s=60, **learned)
+    )
+    (lost,) = remembered(journal)["lost"]
+    assert lost["on_credit"]
+    assert lost["reward"] == str(TOKEN)
+    assert lost["reason"].startswith("nobody brought it to the chain in time")
+    assert (refused or "") in lost["reason"]
+    assert neighbor.acquaintances.avoided(PEER)

@@ -21,7 +21,17 @@ from device_agent.clock import Clock
 from device_agent.conversation import Conversation
 from device_agent.duty import Duty
 from device_agent.effects import Effects
-from device_agent.encounter import Effect, Happening, Role, Stage, labelled, learned_on_chain, seen_on_chain
+from device_agent.encounter import (
+    Effect,
+    Encounter,
+    Happening,
+    Role,
+    Stage,
+    labelled,
+    learned_on_chain,
+    seen_on_chain,
+    waits_for_word,
+)
 from device_agent.encounters import Encounters
 from device_agent.errors import GatewayRefused, GatewayUnreachable, PeerFault
 from device_agent.gateway import GatewayClient
@@ -43,6 +53,8 @@ from device_agent.settings import Settings
 from device_agent.staking import join, joined_before
 from models.registry import Architecture
 
+_AGAIN_S = 6.0
+"""What a peer in reach may not have heard is said again after so long."""
 _WAITS_FOR_PEER = {
     Role.LEARNER: frozenset({Stage.PROPOSED, Stage.OPEN, Stage.OFFERED}),
     Role.NEIGHBOR: frozenset({Stage.OFFERED}),
@@ -96,6 +108,7 @@ class Agent:
         self._observe = observe
         self._seeking = settings.learner
         self._tasks: asyncio.TaskGroup | None = None
+        self._said_at_s: dict[bytes, float] = {}
         computing = asyncio.Lock()
         self._own = OwnModel(journal, initial)
         self._outbox = Outbox(
@@ -165,6 +178,7 @@ class Agent:
             declined=self._proposals.declined,
             signer=self._signer,
             account=link.account,
+            again=self._remind,
             observe=observe,
         )
         self._duty = None
@@ -250,6 +264,13 @@ class Agent:
                 if one.peer == down.neighbor.peer and one.stage in _WAITS_FOR_PEER[one.role]:
                     self._encounters.apply(one.key, Happening.FAILED, reason="the peer went out of range")
         self._proposals.give_up_waiting()
+        now_s = self._clock.monotonic_s()
+        silent = [one for one in self._encounters.live if waits_for_word(one) and one.peer in self._neighborhood]
+        self._said_at_s = {one.key: self._said_at_s.get(one.key, now_s) for one in silent}
+        for one in silent:
+            if now_s - self._said_at_s[one.key] >= _AGAIN_S:
+                self._said_at_s[one.key] = now_s
+                self._remind(one)
 
     async def _follow_chain(self) -> None:
         """Look at the encounters under way, and hand over what waits; while the gateway is away, only look for it."""
@@ -295,6 +316,10 @@ class Agent:
         effect, key = labelled(label) or (None, b"")
         if effect in (Effect.CHECK_IN, Effect.REPORT):
             self._encounters.apply(key, Happening.FAILED, reason=f"{effect}: {reason}")
+
+    def _remind(self, one: Encounter) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._effects.remind(one))
 
     def _consider(self, peer: PeerId, proposal: Propose) -> None:
         if self._tasks is not None:

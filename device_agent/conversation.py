@@ -27,6 +27,7 @@ class Conversation:
         declined: Callable[[PeerId, Refusal], None],
         signer: Callable[[Terms, bytes], str | None],
         account: Callable[[PeerId], str | None],
+        again: Callable[[Encounter], None],
         observe: Observe,
     ) -> None:
         """Set what messages are about, and who is told.
@@ -38,11 +39,13 @@ class Conversation:
             declined: told who declined one, and why.
             signer: tells which account signed terms, None if that cannot be told.
             account: tells by which account a peer is known, None if by none.
+            again: says once more what was said last: a peer that repeats itself has not heard it.
             observe: told what is out of place.
         """
         self._declined = declined
         self._signer = signer
         self._account = account
+        self._again = again
         self._encounters = encounters
         self._own = own
         self._consider = consider
@@ -78,6 +81,10 @@ class Conversation:
         one = self._encounters.get(bytes.fromhex(message.key))
         if one is None or one.peer != peer:
             raise PeerFault(f"{message.kind} for an encounter that is not under way with this peer")
+        if _was_heard(one, message):
+            if isinstance(message, Offer) or one.role is Role.NEIGHBOR:  # a Learner is the one that asks last
+                self._again(one)
+            return
         if not self._answered(one, message):
             raise PeerFault(f"{message.kind} is out of place for a {one.role} that is {one.stage}")
 
@@ -115,3 +122,12 @@ class Conversation:
                 raise PeerFault("the salt is not the one of the terms")
             return apply(one.key, Happening.REVEALED, peer_salt=salt)
         return False
+
+
+def _was_heard(one: Encounter, message: Message) -> bool:
+    """Whether a message says only what is known, and has had its effect."""
+    if isinstance(message, Reveal):
+        return one.peer_salt is not None and message.salt == one.peer_salt.hex()
+    if not isinstance(message, Offer) or one.role is not Role.LEARNER or one.stage is Stage.STRANDED:
+        return False
+    return Effect.REVEAL in one.done and one.updated == bytes.fromhex(message.updated)

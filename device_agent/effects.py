@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from contracts import calls, signing
@@ -185,10 +186,12 @@ class Effects:
         await self._send(one, Agree(key=one.key.hex(), signature=self._identity.sign_digest(name).hex()))
 
     async def _offer(self, one: Encounter) -> None:
+        await self._send(one, self._offered(one))
+
+    def _offered(self, one: Encounter) -> Offer:
         updated = one.updated or b""
         size_bytes = len(self._own.snapshot(updated) or b"")
-        offer = Offer(key=one.key.hex(), updated=updated.hex(), size_bytes=size_bytes, age=one.updated_age)
-        await self._send(one, offer)
+        return Offer(key=one.key.hex(), updated=updated.hex(), size_bytes=size_bytes, age=one.updated_age)
 
     async def _reveal(self, one: Encounter) -> None:
         """Give the own salt away; a Learner, only once the Neighbor's stake is locked, or can be without its help.
@@ -203,6 +206,21 @@ class Effects:
                 if not self._still(one, Stage.OFFERED):
                     return
         await self._send(one, Reveal(key=one.key.hex(), salt=one.salt.hex()))
+
+    async def remind(self, one: Encounter) -> None:
+        """Say once more what the peer may not have heard; that it does not hear this either is no fault."""
+        if self._encounters.is_due(one.key, Effect.REVEAL) or self._encounters.is_due(one.key, Effect.OFFER):
+            return  # it is being said
+        message = self._said(one)
+        if message is not None:
+            with suppress(LinkLost, PeerFault):
+                await self._link.send(one.peer, messages.encode(message))
+
+    def _said(self, one: Encounter) -> Message | None:
+        """What this device said last to the peer of an encounter."""
+        if Effect.REVEAL in one.done:
+            return Reveal(key=one.key.hex(), salt=one.salt.hex())
+        return self._offered(one) if Effect.OFFER in one.done else None
 
     def _still(self, one: Encounter, stage: Stage) -> bool:
         now = self._encounters.get(one.key)

@@ -56,7 +56,7 @@ class Stage(StrEnum):
     REPORTING = "reporting"
     VOTING = "voting"
     STRANDED = "stranded"
-    """Something failed after the check-in: only the chain's deadlines move it now."""
+    """Something failed after the check-in: only the chain's deadlines move it now, or a peer that is back in reach."""
     SETTLED = "settled"
     EXPIRED = "expired"
     DECLINED = "declined"
@@ -136,6 +136,15 @@ _VOTING: _Row = {
     Happening.EXPIRED: (Stage.EXPIRED, (Effect.CONCLUDE,)),
 }
 
+_PAID: _Row = {
+    # The check-in is due here on credit only: otherwise it was at the beginning.
+    Happening.REVEALED: (
+        Stage.REPORTING,
+        (Effect.REVEAL, Effect.CHECK_IN, Effect.REPORT, Effect.UPLOAD_UPDATED, Effect.UPLOAD_PREVIOUS),
+    )
+}
+"""A Neighbor has the Learner's salt."""
+
 _FAILED: _Row = {Happening.FAILED: (Stage.STRANDED, ())}
 
 _TERMINAL_ROWS: dict[Stage, _Row] = {stage: {} for stage in Stage if stage in TERMINAL}
@@ -169,7 +178,12 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             },
             Stage.REPORTING: _ON_CHAIN | _FAILED,
             Stage.VOTING: _VOTING,
-            Stage.STRANDED: _ON_CHAIN | _FAILED,
+            Stage.STRANDED: _ON_CHAIN
+            | _FAILED
+            | {
+                Happening.OFFERED: (Stage.OFFERED, (Effect.REVEAL,)),
+                Happening.REVEALED: (Stage.FETCHING, (Effect.FETCH_UPDATED,)),
+            },
             **_TERMINAL_ROWS,
         },
         Role.NEIGHBOR: {
@@ -181,15 +195,7 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
             },
             Stage.OPEN: _ON_CHAIN | _FAILED | {Happening.PREVIOUS_ARRIVED: (Stage.WORKING, (Effect.WORK,))},
             Stage.WORKING: _ON_CHAIN | _FAILED | {Happening.WORKED: (Stage.OFFERED, (Effect.OFFER,))},
-            Stage.OFFERED: _ON_CHAIN
-            | _FAILED
-            | {
-                # The check-in is due here on credit only: otherwise it was at the beginning.
-                Happening.REVEALED: (
-                    Stage.REPORTING,
-                    (Effect.REVEAL, Effect.CHECK_IN, Effect.REPORT, Effect.UPLOAD_UPDATED, Effect.UPLOAD_PREVIOUS),
-                )
-            },
+            Stage.OFFERED: _ON_CHAIN | _FAILED | _PAID,
             # The Neighbor has reported: losing the Learner now costs it nothing.
             Stage.REPORTING: _ON_CHAIN
             | {
@@ -197,7 +203,7 @@ TRANSITIONS: Final[Mapping[Role, Mapping[Stage, _Row]]] = MappingProxyType(
                 Happening.REPORT_OVERDUE: (Stage.REPORTING, (Effect.CLOSE_REPORTING,)),
             },
             Stage.VOTING: _VOTING | {Happening.FAILED: (Stage.VOTING, ())},
-            Stage.STRANDED: _ON_CHAIN | _FAILED,
+            Stage.STRANDED: _ON_CHAIN | _FAILED | _PAID,
             # A declined proposal is no encounter of the Neighbor's.
             **{stage: row for stage, row in _TERMINAL_ROWS.items() if stage is not Stage.DECLINED},
         },
@@ -279,12 +285,31 @@ def step(encounter: Encounter, happening: Happening, **learned: object) -> tuple
         learned: members of `Encounter` that became known with it.
     """
     row = TRANSITIONS[encounter.role].get(encounter.stage, {})
-    if happening not in row:
+    if happening not in row or not _can_go_on(encounter, happening):
         return None
     stage, effects = row[happening]
     due = tuple(effect for effect in effects if effect not in encounter.done)
     after = replace(encounter, stage=stage, done=encounter.done | set(due), **learned)  # type: ignore[arg-type]
     return after, due
+
+
+def _can_go_on(encounter: Encounter, happening: Happening) -> bool:
+    """Whether what a peer says can take up a stranded encounter: not if that failed after it was said before."""
+    if encounter.stage is not Stage.STRANDED:
+        return True
+    if happening is Happening.OFFERED:
+        return Effect.FETCH_UPDATED not in encounter.done
+    if happening is Happening.REVEALED:
+        last = Effect.FETCH_UPDATED if encounter.role is Role.LEARNER else Effect.REVEAL
+        return encounter.updated is not None and last not in encounter.done
+    return True
+
+
+def waits_for_word(encounter: Encounter) -> bool:
+    """Whether this side has said what was to be said, and the peer's answer is missing: it may not have heard."""
+    said = Effect.REVEAL if encounter.role is Role.LEARNER else Effect.OFFER
+    waits = encounter.stage in {Stage.OFFERED, Stage.STRANDED} and encounter.peer_salt is None
+    return waits and said in encounter.done and encounter.updated is not None
 
 
 def step_on_chain(

@@ -34,7 +34,7 @@ _SHOWS_THE_PEER = frozenset({Effect.AGREE, Effect.CHECK_IN, Effect.FETCH_PREVIOU
 """What fails by what the peer signed or sent, if it does."""
 _WORKING = frozenset({Stage.CHECKING_IN, Stage.OPEN, Stage.WORKING, Stage.OFFERED})
 _CHOOSING = frozenset({Effect.CONCLUDE, Effect.ADOPT_ON_CREDIT})
-"""While one of these is due, the device's own model may change."""
+"""These may change the device's own model."""
 
 
 class Encounters:
@@ -45,7 +45,7 @@ class Encounters:
         self._acquaintances = acquaintances
         self._observe = observe
         self._live = {one.key: one for one in journal.live_encounters()}
-        self._choosing: set[tuple[bytes, Effect]] = set()
+        self._due: set[tuple[bytes, Effect]] = set()
         self._perform: Perform | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -53,8 +53,7 @@ class Encounters:
         """Begin to perform effects, first those a crash has left."""
         self._tasks, self._perform = tasks, perform
         for effect_id, key, effect in self._journal.pending_effects():
-            if effect in _CHOOSING:
-                self._choosing.add((key, effect))
+            self._due.add((key, effect))
             tasks.create_task(self._do(key, effect_id, effect))
 
     @property
@@ -67,6 +66,15 @@ class Encounters:
         """Whether nothing is under way, nor being concluded."""
         return not self._live and not self._choosing
 
+    @property
+    def _choosing(self) -> bool:
+        """Whether the device's own model may change at any moment."""
+        return any(effect in _CHOOSING for _, effect in self._due)
+
+    def is_due(self, key: bytes, effect: Effect) -> bool:
+        """Whether an effect is still to be performed, or being performed."""
+        return (key, effect) in self._due
+
     def learning(self, *, away: bool) -> bool:
         """Whether this device is a Learner now.
 
@@ -74,7 +82,7 @@ class Encounters:
         it is away from any gateway, one that is to be opened on chain.
         """
         busy = any(one.role is Role.LEARNER and not _only_waits(one, away=away) for one in self.live)
-        return busy or bool(self._choosing)
+        return busy or self._choosing
 
     def working(self, *, away: bool) -> bool:
         """Whether this device is a Neighbor that has not done its work yet."""
@@ -162,7 +170,6 @@ class Encounters:
             self._live[key] = after
         else:
             del self._live[key]
-        self._choosing.update((key, effect) for effect in effects if effect in _CHOOSING)
         if after.stage is not one.stage or effects:
             self._tell(after, happening.value)
         self._start(key, due)
@@ -172,6 +179,7 @@ class Encounters:
         if self._tasks is None:
             raise RuntimeError("the agent is not running")
         for effect_id, effect in due:
+            self._due.add((key, effect))
             self._tasks.create_task(self._do(key, effect_id, effect))
 
     async def _do(self, key: bytes, effect_id: int, effect: Effect) -> None:
@@ -188,7 +196,7 @@ class Encounters:
             if effect in _SHOWS_THE_PEER and isinstance(error, PeerFault | ModelsError):
                 self._acquaintances.did(one.peer, Deed.BROKE)
         self._journal.performed(effect_id, operation)
-        self._choosing.discard((key, effect))
+        self._due.discard((key, effect))
         if fault is not None and not self.apply(key, Happening.FAILED, reason=fault):
             self._observe("fault", where=effect, reason=fault)
 

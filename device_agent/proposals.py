@@ -274,6 +274,7 @@ class Proposals:
 
 
 def _waits_for_an_answer(one: Encounter) -> bool:
-    return one.stage is Stage.PROPOSED or (
-        one.proposal.credit and one.role is Role.NEIGHBOR and one.stage is Stage.CHECKING_IN
-    )
+    """Whether the peer's word is due at once. A Neighbor that has offered is free for others while it waits on."""
+    if one.role is Role.LEARNER:
+        return one.stage is Stage.PROPOSED
+    return one.stage is Stage.OFFERED or (one.proposal.credit and one.stage is Stage.CHECKING_IN)

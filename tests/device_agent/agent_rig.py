@@ -18,7 +18,7 @@ from contracts.terms import encounter_id
 from device_agent.acquaintances import Acquaintances
 from device_agent.conversation import Conversation
 from device_agent.effects import Effects
-from device_agent.encounter import ChainView
+from device_agent.encounter import ChainView, Encounter
 from device_agent.encounters import Encounters
 from device_agent.gateway import AccountFacts, ChainFacts, Job
 from device_agent.journal import Journal
@@ -205,12 +205,14 @@ class Party:
         self.encounters = Encounters(journal, self.acquaintances, self.observe)
         self.considered: list[object] = []
         self.declined: list[object] = []
+        self.reminded: list[Encounter] = []
         self.conversation = Conversation(
             encounters=self.encounters,
             own=self.own,
             consider=lambda *what: self.considered.append(what),
             declined=lambda *what: self.declined.append(what),
             account=self.link.account,
+            again=self.reminded.append,
             signer=lambda terms, signature: signing.signer(encounter_id(terms, FACTS.domain), signature),
             observe=self.observe,
         )

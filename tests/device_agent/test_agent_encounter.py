@@ -117,7 +117,11 @@ class Life(RuleBasedStateMachine):
     def happens(self, happening: Happening) -> None:
         before = self.one
         result = step(before, happening)
-        assert (result is None) is (happening not in TRANSITIONS[self.role][before.stage])
+        if happening not in TRANSITIONS[self.role][before.stage]:
+            assert result is None
+        elif result is None:
+            assert before.stage is Stage.STRANDED
+            assert happening in {Happening.OFFERED, Happening.REVEALED}
         if result is not None:
             assert before.live
             self.one, due = result
@@ -247,6 +251,41 @@ def test_on_credit_nothing_goes_on_chain_before_the_work_was_handed_over(begun: 
         Effect.UPLOAD_UPDATED,
         Effect.UPLOAD_PREVIOUS,
     ]
+
+
+def test_a_stranded_encounter_goes_on_with_what_a_peer_that_is_back_says(begun: Begun) -> None:
+    def stranded(role: Role, *happenings: Happening) -> Encounter:
+        first = begun(role, done=frozenset(FIRST_EFFECTS[role]))
+        one, _ = go(first, *happenings, Happening.FAILED)
+        assert one.stage is Stage.STRANDED
+        return dataclasses.replace(one, updated=b"u" * 32)
+
+    opened = (Happening.ACCEPTED, Happening.OPENED)
+    learner = stranded(Role.LEARNER, *opened)
+    learner, due = go(learner, Happening.OFFERED, Happening.REVEALED)
+    assert due == [Effect.REVEAL, Effect.FETCH_UPDATED]
+    learner = stranded(Role.LEARNER, *opened, Happening.OFFERED)
+    assert go(learner, Happening.REVEALED)[1] == [Effect.FETCH_UPDATED]
+    worked = (Happening.OPENED, Happening.PREVIOUS_ARRIVED, Happening.WORKED)
+    neighbor = stranded(Role.NEIGHBOR, *worked)
+    neighbor, due = go(neighbor, Happening.REVEALED)
+    assert due[:2] == [Effect.REVEAL, Effect.REPORT]
+
+
+def test_what_failed_once_it_was_said_is_not_taken_up_again(begun: Begun) -> None:
+    learner, _ = go(
+        begun(Role.LEARNER),
+        Happening.ACCEPTED,
+        Happening.OPENED,
+        Happening.OFFERED,
+        Happening.REVEALED,
+        Happening.FAILED,
+    )
+    learner = dataclasses.replace(learner, updated=b"u" * 32)
+    assert step(learner, Happening.OFFERED) is None
+    assert step(learner, Happening.REVEALED) is None
+    neighbor, _ = go(begun(Role.NEIGHBOR), Happening.OPENED, Happening.FAILED)
+    assert step(neighbor, Happening.REVEALED) is None  # there is no work to be paid for
 
 
 def test_what_was_learned_is_kept_and_salts_are_in_order_on_both_sides(begun: Begun) -> None:

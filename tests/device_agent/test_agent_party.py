@@ -117,7 +117,8 @@ def test_duplicates_wrong_salts_and_idle_offers_change_nothing(journal: Journal,
         say(learner, echoed),
         lambda: learner.conversation.deliver(PEER, b'{"kind": "\xff\\ud800'),
     )
-    assert len(learner.reasons("peer fault")) == 7
+    assert len(learner.reasons("peer fault")) == 6
+    assert [one.key for one in learner.reminded] == [KEY]  # who offers again has not heard the answer
     assert learner.reasons("peer fault").count("the salt is not the one of the terms") == 2
     assert journal.live_encounters()[0].stage is Stage.OFFERED
     assert [type(parse(data)) for data in learner.link.sent] == [Reveal]
@@ -185,6 +186,57 @@ def test_what_is_said_while_the_peer_is_out_of_reach_is_said_again_for_as_long_a
     neighbor.live()
     assert len(neighbor.link.sent) == 1
     assert journal.live_encounters()[0].stage is Stage.OFFERED
+
+
+def test_a_neighbor_answers_a_salt_that_comes_again_and_a_learner_does_not(journal: Journal, begun: Begun) -> None:
+    """Otherwise two that have heard each other would answer for ever."""
+    done = frozenset({Effect.OFFER, Effect.REVEAL})
+    for role, stage, theirs, answered in (
+        (Role.NEIGHBOR, Stage.REPORTING, LEARNER_SALT, 1),
+        (Role.LEARNER, Stage.REPORTING, NEIGHBOR_SALT, 0),
+    ):
+        one = begun(role, stage=stage, done=done, updated=UPDATED, peer_salt=theirs)
+        side = party(journal, one)
+        side.live(say(side, Reveal(key=KEY.hex(), salt=theirs.hex())))
+        assert len(side.reminded) == answered
+        assert side.reasons("peer fault") == []
+
+
+@pytest.mark.parametrize(
+    ("role", "done", "said"),
+    [
+        (Role.NEIGHBOR, {Effect.OFFER}, Offer),
+        (Role.NEIGHBOR, {Effect.OFFER, Effect.REVEAL}, Reveal),
+        (Role.LEARNER, {Effect.REVEAL}, Reveal),
+        (Role.LEARNER, {Effect.CHECK_IN}, None),
+    ],
+)
+def test_a_reminder_is_what_was_said_last(
+    journal: Journal, begun: Begun, role: Role, done: set[Effect], said: type | None
+) -> None:
+    journal.keep(UPDATED, b"work")
+    one = begun(role, stage=Stage.OFFERED, done=frozenset(done), updated=UPDATED)
+    side = party(journal, one)
+    asyncio.run(side.effects.remind(one))
+    assert [type(parse(data)) for data in side.link.sent] == ([] if said is None else [said])
+    side.link.fault = LinkLost("gone")
+    asyncio.run(side.effects.remind(one))
+    assert journal.live_encounters()[0].stage is Stage.OFFERED
+
+
+@pytest.mark.parametrize("effect", [Effect.OFFER, Effect.REVEAL])
+def test_what_is_being_said_is_not_said_again(journal: Journal, begun: Begun, effect: Effect) -> None:
+    journal.keep(UPDATED, b"work")
+    one = begun(Role.NEIGHBOR, stage=Stage.OFFERED, done=frozenset({effect}), updated=UPDATED)
+    journal.record(one, effects=(effect,))
+    side = Party(journal)
+
+    async def remind() -> None:
+        await side.effects.remind(one)
+
+    reminded: list[asyncio.Future[None]] = []
+    side.live(lambda: reminded.append(asyncio.ensure_future(remind())))
+    assert len(side.link.sent) == 1
 
 
 def test_a_peer_that_stays_out_of_reach_is_given_up(

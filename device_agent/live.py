@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import signal
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from device_agent.acquaintances import AVOIDED_BELOW
 from device_agent.agent import Agent
 from device_agent.agent_config import AgentConfig
 from device_agent.clock import SystemClock
-from device_agent.errors import GatewayRefused, GatewayUnreachable, StorageFault, WorkerDied
+from device_agent.errors import AgentError, GatewayRefused, GatewayUnreachable, JournalFault, StorageFault, WorkerDied
 from device_agent.gateway import GatewayClient
 from device_agent.health import unfit, vitals_reader
 from device_agent.journal import Journal
@@ -47,6 +49,8 @@ from models.registry import Architecture, architecture
 JOURNAL, PARTS, LOCK = "journal.sqlite", "parts", "lock"
 _ENROLLED = "enrolled"
 _ASK_S = 3.0
+_FULL_S = 15.0
+"""How long a full disk is left alone before the agent tries again."""
 _FAMILIES = {"cnn6": 6, "cnn10": 10, "cnn14": 14}
 """What the one byte for the family of models on the radio says; 0 for a network of one's own."""
 
@@ -70,13 +74,47 @@ class _Learning:
 
 
 async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
-    """Be an agent until SIGTERM or SIGINT. Raises an `AgentError` for what no part of the agent can repair."""
+    """Be an agent until SIGTERM or SIGINT. Raises an `AgentError` for what no part of the agent can repair.
+
+    A full disk passes: then the agent begins anew, from its journal, until there is room.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stopping.set)
+    alive = asyncio.create_task(keep_alive())
+    try:
+        with claimed(config.state) as folder:
+            while not stopping.is_set():
+                try:
+                    await _live_once(config, keys, told, folder, stopping)
+                except (AgentError, ExceptionGroup) as error:
+                    reason = _want_of_room(error)
+                    if reason is None:
+                        raise
+                    told("fault", where="disk", reason=f"{reason}: free some space in {folder}")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stopping.wait(), _FULL_S)
+        told("stopped")
+    finally:
+        notify(STOPPING)
+        alive.cancel()
+
+
+def _want_of_room(error: BaseException) -> str | None:
+    """Return what could not be written if a full disk is the reason of a fault, also of one among others."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_want_of_room, error.exceptions)), None)
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        full = cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+    else:
+        full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+    return str(error) if full and isinstance(error, JournalFault | StorageFault) else None
+
+
+async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, stopping: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        folder = stack.enter_context(claimed(config.state))
         journal = Journal(folder / JOURNAL)
         stack.callback(journal.close)
         clock = SystemClock()
@@ -126,10 +164,8 @@ async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
             [
                 _run(agent, gateway, journal, config, told),
                 _rotate(keys.radio_key, shown, radios, clock, told),
-                keep_alive(),
             ],
         )
-        told("stopped")
 
 
 async def _until(stopping: asyncio.Event, lives: Sequence[Any]) -> None:
@@ -144,7 +180,6 @@ async def _until(stopping: asyncio.Event, lives: Sequence[Any]) -> None:
             for one in done - {waiting}:
                 one.result()
     finally:
-        notify(STOPPING)
         for one in [*tasks, waiting]:
             one.cancel()
         await asyncio.gather(*tasks, waiting, return_exceptions=True)

@@ -6,7 +6,10 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -190,3 +193,57 @@ def faults(one: FieldAgent) -> list[dict[str, str]]:
 def met(one: FieldAgent) -> set[str]:
     """Whom an agent has found."""
     return {said["peer"] for said in one.told("neighbor up")}
+
+
+@pytest.mark.programs("tc")
+@pytest.mark.timeout(600)
+def test_an_agent_whose_disk_gets_full_says_so_and_goes_on_once_there_is_room(
+    bridge: MakeBridge, tmp_path: Path
+) -> None:
+    large = {"architecture": "cnn10", "codec": "float32", "max_rounds": 100}
+    with field_of(bridge, tmp_path, 3, validators=1, changed=large, started=False) as field:
+        learner, *others = field.agents
+        for one in others:
+            one.change({"learner": False})
+        with disk_of(learner.state, mebibytes=110):
+            for one in field.agents:
+                one.start()
+            wait_for("a Neighbor trains", lambda: at_work(field), 180)
+            learner.host.rate(0.2)
+            wait_for("a part is there", lambda: kept_bytes(learner) > 100_000, 60)
+            ballast = fill(learner.state)
+            wait_for("it says so", lambda: any(said["where"] == "disk" for said in learner.told("fault")), 60)
+            time.sleep(10)
+            ballast.unlink()
+            learner.host.rate(100)
+            before = len(learner.told("adopted"))
+            wait_for("it goes on", lambda: len(learner.told("adopted")) > before, 180)
+            assert learner.alive
+            assert "disk" in {fault.get("where") for fault in faults(learner)}
+            books = field.end()
+    print(books["happened"])
+    assert books["wrong"] == []
+
+
+@contextmanager
+def disk_of(folder: Path, *, mebibytes: int) -> Iterator[None]:
+    """Put what is in a folder on a small disk of its own, for a while."""
+    kept = {one.name: one.read_bytes() for one in folder.iterdir()}
+    subprocess.run(["/usr/bin/env", "mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "disk", folder], check=True)
+    try:
+        for name, data in kept.items():
+            place = folder / name
+            place.touch(0o600)
+            place.write_bytes(data)
+        yield
+    finally:
+        subprocess.run(["/usr/bin/env", "umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room on the disk of a folder; return what takes it up."""
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)):
+            pass
+    return ballast

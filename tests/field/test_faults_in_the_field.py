@@ -51,10 +51,7 @@ def test_encounters_settle_where_a_fifth_is_lost_and_the_network_is_slow(bridge:
 @pytest.mark.timeout(600)
 def test_what_is_under_way_waits_for_a_gateway_that_is_away(bridge: MakeBridge, tmp_path: Path) -> None:
     with field_of(bridge, tmp_path, 4, validators=1) as field:
-        wait_for("encounters under way", lambda: sum(len(opened(one)) for one in field.agents) >= 4, 180)
-        field.relay.cut()
-        begun = [opened(one) for one in field.agents]
-        wait_for("operations wait", lambda: any(one.waits_in_outbox() for one in field.agents), 60)
+        begun = cut_off(field)
         time.sleep(20)  # longer than a neighbour may be silent
         assert not any(one.told("neighbor down") for one in field.agents)
         field.kill_relay()
@@ -68,6 +65,24 @@ def test_what_is_under_way_waits_for_a_gateway_that_is_away(bridge: MakeBridge, 
         books = field.end()
     print(f"{len(set.union(*begun))} were open; {books['happened']}")
     assert books["wrong"] == []
+
+
+def cut_off(field: Field) -> list[set[str]]:
+    """Cut the gateway off while something waits for it; return what was open then, of each agent."""
+    for _ in range(8):
+        wait_for("encounters under way", lambda: sum(len(opened(one)) for one in field.agents) >= 2, 180)
+        wait_for("one that begins", lambda: any(map(checks_in, field.agents)), 120)
+        field.relay.cut()
+        begun = [opened(one) for one in field.agents]
+        if any(begun) and any(one.waits_in_outbox() for one in field.agents):
+            return begun
+        field.relay.mend()
+    raise AssertionError("whatever was begun had reached the gateway")
+
+
+def checks_in(one: FieldAgent) -> bool:
+    """Whether a Learner's check-in is due now."""
+    return any(said["stage"] == Stage.CHECKING_IN for said in one.encounters(Role.LEARNER).values())
 
 
 @pytest.mark.timeout(600)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from simulation_run import Result, run, through
 
+from contracts.panel import PANEL_SEATS
 from contracts.settlement import DEFAULT_PARAMETERS, ParameterSet, settle
 from device_agent.learning.choices import TOKEN
 from device_agent.loopback.scenario import Scenario
@@ -100,7 +101,8 @@ def test_validators_too_slow_for_the_short_form_are_waited_for_step_by_step(tmp_
     gas = result.summary["gas"]["calls"]
     assert "settle" not in gas
     assert gas["reportSigned"] == gas["finalise"] == result.summary["encounters"]["settled"] > 0
-    assert gas["voteSigned"] == 3 * gas["finalise"]
+    # A standby seat that was asked meanwhile may vote as well, before the votes that decide are in a block.
+    assert 3 * gas["finalise"] <= gas["voteSigned"] <= PANEL_SEATS * gas["finalise"]
     check_payments(result)
 
 

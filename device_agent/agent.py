@@ -7,8 +7,8 @@ data through the modules is
     radio -> presence -> neighborhood -> proposals -> encounters <-> effects -> outbox -> gateway
                              conversation ^                duty ----^
 
-What it goes by beside that: `last_view` (the chain as it was seen last), `acquaintances` (its peers as it knows them) and
-`pace` (how long things take here).
+What it goes by beside that: `last_view` (the chain as it was seen last), `acquaintances` (its peers as it knows them)
+and `pace` (how long things take here).
 """
 
 from __future__ import annotations

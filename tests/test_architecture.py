@@ -38,6 +38,7 @@ PURE = [
     "device_agent/link/sessions.py",
     "device_agent/link/wire.py",
     "device_agent/radio/__init__.py",
+    "device_agent/radio/advertisement.py",
     "device_agent/radio/ids.py",
     "device_agent/radio/records.py",
     "device_agent/settings.py",

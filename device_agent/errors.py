@@ -71,11 +71,13 @@ class BluetoothFault(AgentError):
 
     Attributes:
         problem: what is wrong.
+        said: what the system says about it, "" if nothing.
     """
 
     def __init__(self, problem: BluetoothProblem, said: str = "") -> None:
         super().__init__(f"{problem} ({said})" if said else problem)
         self.problem = problem
+        self.said = said
 
 
 class GatewayUnreachable(AgentError):

@@ -34,7 +34,7 @@ from device_agent.errors import BluetoothFault, BluetoothProblem
 from device_agent.observation import Observe
 from device_agent.radio import Medium, RadioId, Sighting
 from device_agent.radio.advertisement import Advertisement, Reason, encode, read
-from device_agent.radio.bluez import Adapter, Bluez, Shown, meaning
+from device_agent.radio.bluez import Bluez, Shown, meaning
 from device_agent.radio.watchdog import Step, Watchdog
 
 _WAITING: Final = 256
@@ -220,7 +220,7 @@ class BleRadio:
         if self._open is not None and self._open.owner != owner:  # It knows nothing of what its forerunner was told.
             self._forget()
         here = self._open
-        adapter = await self._chosen(bluez) if here is None else await bluez.adapter(here.adapter)
+        adapter = await bluez.chosen(self._wanted) if here is None else await bluez.adapter(here.adapter)
         if adapter.name == self._off_by_us and not adapter.powered and not adapter.blocked:
             await bluez.set_power(adapter.name, True)
             adapter = await bluez.adapter(adapter.name)
@@ -230,23 +230,11 @@ class BleRadio:
         if here is None:
             here = self._open = _Open(owner, adapter.name)
             self._observe("radio opened", medium=Medium.BLE, adapter=adapter.name)
-        if here.shown is not None and (here.shown.released or not adapter.advertisements):
+        if here.shown is not None and here.shown.released:
             here.shown = None
         if here.scanner is not None and not adapter.discovering:
             await self._stop(here)
         return here
-
-    async def _chosen(self, bluez: Bluez) -> Adapter:
-        """Return the adapter to use: the one in the settings, or else the first without a problem."""
-        found = await bluez.adapters()
-        if self._wanted is not None:
-            named = [one for one in found if one.name == self._wanted]
-            if not named:
-                raise BluetoothFault(BluetoothProblem.NO_SUCH_ADAPTER, self._wanted)
-            return named[0]
-        if not found:
-            raise BluetoothFault(BluetoothProblem.NO_ADAPTER)
-        return next((one for one in found if one.problem is None), found[0])
 
     async def _leave(self) -> None:
         """Stop showing and looking, as far as there is somebody to tell."""
@@ -385,7 +373,7 @@ class BleRadio:
         self._found.add(fault.problem)
         if fault.problem not in self._told:
             self._told.add(fault.problem)
-            self._observe("radio fault", medium=Medium.BLE, reason=fault.problem, error=str(fault))
+            self._observe("radio fault", medium=Medium.BLE, reason=fault.problem, error=fault.said or None)
 
     def _wonder(self, reason: Reason) -> None:
         """Observe, once, that others use our service for something else; other services are no news."""

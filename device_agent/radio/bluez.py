@@ -62,7 +62,6 @@ class Adapter:
         blocked: whether rfkill keeps it off.
         discovering: whether bluetoothd looks for devices with it.
         low_energy: whether it can scan and advertise with Bluetooth LE.
-        advertisements: how many it shows, of all programs.
     """
 
     name: str
@@ -70,7 +69,6 @@ class Adapter:
     blocked: bool
     discovering: bool
     low_energy: bool
-    advertisements: int
 
     @property
     def problem(self) -> BluetoothProblem | None:
@@ -162,22 +160,34 @@ class Bluez:
         """Return all adapters, in the order of their names."""
         reply = await self._call(BLUEZ, "/", _OBJECTS, "GetManagedObjects")
         found = [
-            _adapter(path, interfaces[_ADAPTER], interfaces.get(_ADVERTISING))
+            _adapter(path, interfaces[_ADAPTER], advertises=_ADVERTISING in interfaces)
             for path, interfaces in reply[0].items()
             if _ADAPTER in interfaces
         ]
         return tuple(sorted(found, key=lambda one: one.name))
 
+    async def chosen(self, wanted: str | None) -> Adapter:
+        """Return the adapter of that name, or else the first without a problem; it may have one."""
+        found = await self.adapters()
+        if wanted is not None:
+            named = [one for one in found if one.name == wanted]
+            if not named:
+                raise BluetoothFault(BluetoothProblem.NO_SUCH_ADAPTER, wanted)
+            return named[0]
+        if not found:
+            raise BluetoothFault(BluetoothProblem.NO_ADAPTER)
+        return next((one for one in found if one.problem is None), found[0])
+
     async def adapter(self, name: str) -> Adapter:
         """Return how the adapter of that name is now."""
         own = await self._properties(name, _ADAPTER, BluetoothProblem.NO_ADAPTER)
         try:
-            advertising = await self._properties(name, _ADVERTISING, BluetoothProblem.NO_LE)
+            await self._properties(name, _ADVERTISING, BluetoothProblem.NO_LE)
         except BluetoothFault as fault:
             if fault.problem is not BluetoothProblem.NO_LE:
                 raise
-            advertising = None
-        return _adapter(_path(name), own, advertising)
+            return _adapter(_path(name), own, advertises=False)
+        return _adapter(_path(name), own, advertises=True)
 
     async def set_power(self, name: str, on: bool) -> None:
         """Turn an adapter on or off."""
@@ -248,19 +258,31 @@ class Bluez:
         return list(reply.body)
 
 
+async def usable(wanted: str | None, answer_s: float) -> Adapter:
+    """Return the adapter that a radio would use now. Raises `BluetoothFault` if it could not."""
+    bluez = await Bluez.connected(answer_s)
+    try:
+        await bluez.owner()
+        found = await bluez.chosen(wanted)
+    finally:
+        bluez.close()
+    if found.problem is not None:
+        raise BluetoothFault(found.problem, found.name)
+    return found
+
+
 def _path(name: str) -> str:
     return f"/org/bluez/{name}"
 
 
-def _adapter(path: str, own: Mapping[str, Variant], advertising: Mapping[str, Variant] | None) -> Adapter:
-    def said(name: str, default: Any, properties: Mapping[str, Variant] = own) -> Any:
-        return properties[name].value if name in properties else default
+def _adapter(path: str, own: Mapping[str, Variant], *, advertises: bool) -> Adapter:
+    def said(name: str, default: Any) -> Any:
+        return own[name].value if name in own else default
 
     return Adapter(
         name=path.rpartition("/")[2],
         powered=bool(said("Powered", False)),
         blocked=said("PowerState", "") == "off-blocked",
         discovering=bool(said("Discovering", False)),
-        low_energy=advertising is not None and set(said("Roles", _ROLES)) >= _ROLES,
-        advertisements=int(said("ActiveInstances", 0, advertising or {})),
+        low_energy=advertises and set(said("Roles", _ROLES)) >= _ROLES,
     )

@@ -65,21 +65,27 @@ class PrivateBus:
 
     async def start(self, *, policy: str = "") -> None:
         self._daemon = self._launched(policy)
-        while not self._socket.exists():
-            assert self._daemon.poll() is None
-            await asyncio.sleep(0.01)
+        assert self._daemon.stdout
+        assert await asyncio.to_thread(self._daemon.stdout.readline), "the daemon did not begin to listen"
 
     def _launched(self, policy: str) -> subprocess.Popen[bytes]:
         self._config.write_text(_CONFIG.format(socket=self._socket, more=policy))
         program = shutil.which("dbus-daemon")
         assert program
-        arguments = [program, f"--config-file={self._config}", "--nofork", "--nopidfile", "--nosyslog"]
-        return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+        arguments = [
+            program,
+            f"--config-file={self._config}",
+            "--nofork",
+            "--nopidfile",
+            "--nosyslog",
+            "--print-address",
+        ]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def stop(self) -> None:
         if self._daemon is not None:
             self._daemon.kill()
-            self._daemon.wait()
+            self._daemon.communicate()
             self._socket.unlink(missing_ok=True)
             self._daemon = None
 

@@ -15,13 +15,17 @@ import pytest
 from bleak import BleakScanner
 from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes, what_is_missing
 
+from device_agent import live
+from device_agent.agent_config import AgentConfig, BleChoice, LogFormat
 from device_agent.clock import SystemClock
+from device_agent.doctor import Finding, _bluetooth
 from device_agent.errors import BluetoothFault, BluetoothProblem
 from device_agent.radio import Medium, RadioId, Sighting
 from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, Reason, encode
 from device_agent.radio.ble import BleRadio, Timing
 from device_agent.radio.bluez import Bluez
 from device_agent.radio.watchdog import Step, Watchdog
+from device_agent.told import Told
 
 A, B, C = (RadioId(letter * 16) for letter in "abc")
 FAST = Timing(poll_s=0.05, quiet_s=60.0, answer_s=3.0, rest_s=0.01)
@@ -54,7 +58,7 @@ class Device:
             clock=SystemClock(),
             radio_id=radio_id,
             family=6,
-            observe=lambda name, **fields: self.said.append((name, fields)),
+            observe=self._observe,
             adapter=adapter,
             timing=timing,
             stuck=self._stuck,
@@ -83,6 +87,9 @@ class Device:
 
     async def told(self, reason: object) -> None:
         await until(lambda: reason in self.faults)
+
+    def _observe(self, name: str, **fields: object) -> None:
+        self.said.append((name, fields | {"at_s": SystemClock().monotonic_s()}))
 
     def _stuck(self) -> None:
         self.asked_for_help += 1
@@ -308,8 +315,8 @@ def test_our_own_id_from_elsewhere_is_nobody(bus: PrivateBus) -> None:
         async with bluez_on(bus) as fake, a.radio:
             fake.strangers["echo"] = stranger(payload_of(A), "66:00:00:00:00:01")
             fake.strangers["other"] = stranger(payload_of(B), "66:00:00:00:00:02")
-            await a.fresh_of(B)
-            assert A not in a.radio._waiting
+            seen = [await anext(a.radio.sightings()) for _ in range(6)]
+            assert {one.radio_id for one in seen} == {B}
 
     run(play)
 
@@ -531,6 +538,8 @@ def test_an_adapter_that_was_off_is_used_again_and_not_turned_on_by_us(bus: Priv
             fake.turn(fake.adapters[0], True)
             await asyncio.gather(a.fresh_of(B), b.fresh_of(A))
             assert a.faults == [BluetoothProblem.POWERED_OFF]
+            fake.turn(fake.adapters[0], False)
+            await until(lambda: a.faults == [BluetoothProblem.POWERED_OFF] * 2)  # it was over in between
 
     run(play)
 
@@ -560,6 +569,21 @@ def test_an_adapter_that_was_taken_out_and_put_back(bus: PrivateBus) -> None:
     run(play)
 
 
+def test_what_bluetoothd_takes_back_is_shown_again(bus: PrivateBus) -> None:
+    async def play() -> None:
+        a = Device(A)
+        async with bluez_on(bus) as fake, a.radio:
+            shown = fake.adapters[0].shown
+            await until(lambda: bool(shown))
+            ((owner, path),) = shown
+            shown.clear()
+            shown[":1.99", "/other"] = {}
+            fake._release(owner, path)
+            await until(lambda: len(shown) == 2)
+
+    run(play)
+
+
 def test_another_adapter_is_taken_when_the_first_is_gone(bus: PrivateBus) -> None:
     async def play() -> None:
         a = Device(A, None)
@@ -580,8 +604,11 @@ def test_a_daemon_that_was_killed_and_started_anew(bus: PrivateBus) -> None:
             await asyncio.gather(a.told(BluetoothProblem.NO_DAEMON), b.told(BluetoothProblem.NO_DAEMON))
             await fake.start()
             await asyncio.gather(a.fresh_of(B), b.fresh_of(A))
-            await fake.stop()  # and so fast that nobody noticed
+            await fake.stop()  # and so fast that nobody noticed, with another program that shows and scans already
             await fake.start()
+            for one in fake.adapters:
+                one.shown[":1.99", "/other"] = {}
+                one.discovering.add(":1.99")
             await asyncio.gather(a.fresh_of(B), b.fresh_of(A))
 
     run(play)
@@ -685,6 +712,8 @@ def test_where_stopping_is_refused_the_adapter_is_turned_off_at_once(bus: Privat
             fake.adapters[0].stop_is_in_progress = 2  # bleak tries twice
             await a.fresh_of(B)
             assert a.steps == [Step.RESTART_DISCOVERY, Step.POWER_CYCLE]
+            first_s, second_s = (fields["at_s"] for name, fields in a.said if name == "radio recovers")
+            assert second_s - first_s < WATCHFUL.quiet_s / 2
 
     run(play)
 
@@ -731,6 +760,9 @@ def test_silence_while_bluetooth_is_off_is_no_fault_of_the_scanner(bus: PrivateB
             fake.turn(fake.adapters[0], False)
             async with a.radio:
                 await asyncio.sleep(1.5)
+                fake.turn(fake.adapters[0], True)
+                await until(lambda: bool(fake.adapters[0].discovering))
+                await asyncio.sleep(0.2)
                 assert a.steps == []
 
     run(play)
@@ -745,3 +777,71 @@ def test_a_property_that_changes_is_a_sign_that_the_scanner_works(bus: PrivateBu
             assert a.steps == []
 
     run(play)
+
+
+# -- in the agent -----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_off_unless_it_is_asked_for() -> None:
+    assert not AgentConfig().ble.on
+    assert _bluetooth(AgentConfig()).finding is Finding.OK
+
+
+def test_the_doctor_tells_which_adapter_is_used_and_what_is_missing(bus: PrivateBus) -> None:
+    config = AgentConfig(ble=BleChoice(on=True))
+
+    async def play() -> None:
+        nothing = await asyncio.to_thread(_bluetooth, config)
+        assert nothing.finding is Finding.FAILURE
+        assert "install the package dbus" in nothing.said
+        async with bluez_on(bus) as fake:
+            assert (await asyncio.to_thread(_bluetooth, config)).said == "hci0 can be used"
+            fake.turn(fake.adapters[0], False)
+            assert (await asyncio.to_thread(_bluetooth, config)).said == "hci1 can be used"
+            fake.turn(fake.adapters[1], False, power_state="off-blocked")
+            fake.unplug(fake.adapters[0])
+            assert "rfkill unblock bluetooth" in (await asyncio.to_thread(_bluetooth, config)).said
+
+    run(play)
+
+
+def test_ids_change_on_all_radios_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed: list[tuple[int, RadioId]] = []
+    both = asyncio.Barrier(2)
+
+    class Named:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        async def rename(self, radio_id: RadioId) -> None:
+            await both.wait()  # one after the other would wait for ever
+            renamed.append((self.number, radio_id))
+
+    monkeypatch.setattr(live, "changes_in_s", lambda key, now_s: 0.0 if not renamed else 60.0)
+    radios: Any = [Named(1), Named(2)]
+    shown = live._Shown(A)
+
+    async def play() -> None:
+        rotating = asyncio.create_task(live._rotate(b"key", shown, radios, SystemClock(), lambda name, **fields: None))
+        await until(lambda: len(renamed) == 2)
+        rotating.cancel()
+
+    run(play)
+    assert sorted(renamed) == [(1, shown.radio_id), (2, shown.radio_id)]
+
+
+def test_the_settings_reach_the_radio(bus: PrivateBus) -> None:
+    config = AgentConfig(ble=BleChoice(on=True, adapter="hci1", quiet_s=33.0))
+
+    async def play() -> None:
+        async with bluez_on(bus) as fake, live._ble(config, live._Shown(A), SystemClock(), Told(LogFormat.TEXT, _noon)):
+            hci1 = fake.adapters[1]
+            await until(lambda: bool(hci1.shown))
+            ((_, said),) = hci1.shown.items()
+            assert bytes(said["ServiceData"][SERVICE_UUID].value) == payload_of(A)
+
+    run(play)
+
+
+def _noon() -> float:
+    return 43_200.0

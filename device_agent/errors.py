@@ -61,6 +61,7 @@ class BluetoothProblem(StrEnum):
     BLOCKED = "the adapter is blocked: `rfkill unblock bluetooth`"
     NO_ANSWER = "bluetoothd does not answer: `systemctl restart bluetooth`"
     SCAN_REFUSED = "bluetoothd refuses to scan"
+    CROWDED = "so many addresses advertise that scanning rests for a while"
     NO_SLOT = "other programs use all of the adapter's advertisements"
     ADVERTISEMENT_REFUSED = "bluetoothd refuses the advertisement"
     STUCK = "nothing at all is heard, whatever is tried: where devices are near, `systemctl restart bluetooth`"

@@ -38,6 +38,8 @@ from device_agent.radio.bluez import Bluez, Shown, meaning
 from device_agent.radio.watchdog import Step, Watchdog
 
 _WAITING: Final = 256
+_MOST_ADDRESSES: Final = 2048
+"""Of devices at one time: a full hall has hundreds, one sender makes up any number."""
 _ABSENT: Final = -127
 """What bleak says where bluetoothd has no signal strength: the device is remembered, and was not heard now."""
 _WEAKEST_DBM: Final = -126
@@ -61,12 +63,14 @@ class Timing:
         quiet_s: without a sign of anybody before the scanner is helped.
         answer_s: for bluetoothd to answer.
         rest_s: between turning the adapter off and on.
+        crowd_rest_s: without scanning, after more addresses than anybody has around; bluetoothd forgets within 30 s.
     """
 
     poll_s: float = 5.0
     quiet_s: float = 120.0
     answer_s: float = 10.0
     rest_s: float = 2.0
+    crowd_rest_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -78,6 +82,13 @@ class _Open:
     scanner: BleakScanner | None = None
     shown: Shown | None = None
     shown_id: RadioId | None = None
+    rests_until_s: float = 0.0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether strangers fill the memory: bleak keeps each address for as long as bluetoothd does, 30 s."""
+        scanner = self.scanner
+        return scanner is not None and len(scanner.discovered_devices_and_advertisement_data) > _MOST_ADDRESSES
 
 
 def _nothing() -> None:
@@ -87,7 +98,8 @@ def _nothing() -> None:
 class BleRadio:
     """Shows this device's id over Bluetooth LE, and sees the others'.
 
-    Whatever is heard costs a bounded amount of memory: of ids that nobody has asked for yet, the newest 256 are kept.
+    Whatever is heard costs a bounded amount of memory: of ids that nobody has asked for yet, the newest 256 are kept,
+    and where more addresses advertise than there can be devices, scanning rests.
     """
 
     def __init__(
@@ -279,6 +291,14 @@ class BleRadio:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     async def _scan(self, here: _Open) -> None:
+        """Begin to scan, if that is not so already. Raises `BluetoothFault`."""
+        now_s = self._clock.monotonic_s()
+        if here.crowded:
+            await self._stop(here)
+            here.rests_until_s = now_s + self._timing.crowd_rest_s
+        if now_s < here.rests_until_s:
+            self._watchdog.away(now_s)
+            raise BluetoothFault(BluetoothProblem.CROWDED)
         if here.scanner is not None:
             return
         scanner = BleakScanner(self._hear, bluez={"adapter": here.adapter})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import tempfile
@@ -20,7 +21,7 @@ from device_agent.agent_config import AgentConfig, BleChoice, LogFormat
 from device_agent.clock import SystemClock
 from device_agent.doctor import Finding, _bluetooth
 from device_agent.errors import BluetoothFault, BluetoothProblem
-from device_agent.radio import Medium, RadioId, Sighting
+from device_agent.radio import Medium, RadioId, Sighting, ble
 from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, Reason, encode
 from device_agent.radio.ble import BleRadio, Timing
 from device_agent.radio.bluez import Bluez
@@ -361,6 +362,27 @@ def test_of_a_crowd_that_nobody_asks_about_the_newest_are_remembered(bus: Privat
             async with a.radio:
                 await until(lambda: crowd[-1] in a.radio._waiting)
         assert [one.radio_id async for one in a.radio.sightings()] == crowd[-256:]
+
+    run(play)
+
+
+def test_where_one_sender_makes_up_addresses_scanning_rests(bus: PrivateBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ble, "_MOST_ADDRESSES", 100)
+
+    async def play() -> None:
+        a = Device(A, timing=dataclasses.replace(WATCHFUL, crowd_rest_s=1.0))
+        async with bluez_on(bus) as fake, a.radio:
+            hci0 = fake.adapters[0]
+            for number in range(300):
+                fake.strangers[f"made up {number}"] = Heard(f"66:00:00:00:{number >> 8:02X}:{number & 255:02X}", -60)
+            await a.told(BluetoothProblem.CROWDED)
+            assert not hci0.discovering
+            fake.strangers.clear()
+            fake.strangers["a friend"] = stranger(payload_of(B), "66:00:00:00:04:00")
+            await a.next_of(B)
+            await asyncio.sleep(0.2)
+            assert a.faults == [BluetoothProblem.CROWDED]
+            assert a.steps == []  # it was not silent, it rested
 
     run(play)
 

@@ -219,7 +219,7 @@ class BleRadio:
 
     async def _connected(self) -> Bluez:
         if self._bluez is None or not self._bluez.alive:
-            self._forget()
+            await self._leave()
             if self._bluez is not None:
                 self._bluez.close()
                 self._bluez = None
@@ -230,7 +230,7 @@ class BleRadio:
         """Return the adapter that is in use, or begin to use one."""
         owner = await bluez.owner()
         if self._open is not None and self._open.owner != owner:  # It knows nothing of what its forerunner was told.
-            self._forget()
+            await self._leave()
         here = self._open
         adapter = await bluez.chosen(self._wanted) if here is None else await bluez.adapter(here.adapter)
         if adapter.name == self._off_by_us and not adapter.powered and not adapter.blocked:
@@ -243,23 +243,18 @@ class BleRadio:
             here = self._open = _Open(owner, adapter.name)
             self._observe("radio opened", medium=Medium.BLE, adapter=adapter.name)
         if here.shown is not None and here.shown.released:
-            here.shown = None
+            await self._withdraw(bluez, here, here.shown)
         if here.scanner is not None and not adapter.discovering:
             await self._stop(here)
         return here
 
     async def _leave(self) -> None:
-        """Stop showing and looking, as far as there is somebody to tell."""
-        here, bluez = self._open, self._bluez
-        if here is not None and bluez is not None and bluez.alive:
-            await self._stop(here)
+        """Stop showing and looking, whether or not there is anybody to tell."""
+        here, bluez, self._open = self._open, self._bluez, None
+        if here is not None and bluez is not None:
+            await self._stop(here, answer_s=self._timing.answer_s if bluez.alive else 0.0)
             if here.shown is not None:
-                with contextlib.suppress(BluetoothFault):
-                    await bluez.withdraw(here.adapter, here.shown)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._open = None
+                await self._withdraw(bluez, here, here.shown)
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
@@ -307,14 +302,14 @@ class BleRadio:
                 await scanner.start()
         here.scanner = scanner
 
-    async def _stop(self, here: _Open) -> bool:
-        """Stop to look; return whether bluetoothd agreed."""
+    async def _stop(self, here: _Open, *, answer_s: float | None = None) -> bool:
+        """Stop to look; return whether bluetoothd agreed. Without it bleak has to be told all the same."""
         scanner, here.scanner = here.scanner, None
         if scanner is None:
             return True
         try:
             with _scan_faults():
-                async with asyncio.timeout(self._timing.answer_s):
+                async with asyncio.timeout(self._timing.answer_s if answer_s is None else answer_s):
                     await scanner.stop()
         except BluetoothFault:
             return False

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from bleak import BleakScanner
+from bleak.backends.bluezdbus.manager import get_global_bluez_manager
 from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes, what_is_missing
 
 from device_agent import live
@@ -645,6 +646,35 @@ def test_a_dbus_that_was_killed_and_started_anew(bus: PrivateBus) -> None:
             await asyncio.gather(a.told(BluetoothProblem.NO_DBUS), b.told(BluetoothProblem.NO_DBUS))
             async with bluez_on(bus):
                 await asyncio.gather(a.fresh_of(B), b.fresh_of(A))
+
+    run(play)
+
+
+def test_what_was_lost_with_a_daemon_is_not_kept(bus: PrivateBus) -> None:
+    async def lose_all_but_dbus(a: Device, fake: FakeBluez) -> None:
+        hci0 = fake.adapters[0]
+        await until(lambda: bool(hci0.shown and hci0.discovering))
+        await fake.stop()
+        await fake.start()
+        await until(lambda: bool(hci0.shown and hci0.discovering))
+        ((owner, path),) = hci0.shown
+        hci0.shown.clear()
+        fake._release(owner, path)
+        await until(lambda: bool(hci0.shown))
+        await asyncio.sleep(0.1)
+        assert len((await get_global_bluez_manager())._advertisement_callbacks[hci0.path]) == 1
+        assert a.radio._bluez is not None
+        assert len(a.radio._bluez._bus._path_exports) == 1
+
+    async def play() -> None:
+        a = Device(A)
+        async with a.radio:
+            for _ in range(3):
+                async with bluez_on(bus) as fake:
+                    await lose_all_but_dbus(a, fake)
+                now_s = SystemClock().monotonic_s()
+                await until(lambda: a.radio._open is None)
+                assert SystemClock().monotonic_s() - now_s < 1  # nobody was waited for
 
     run(play)
 

@@ -805,6 +805,18 @@ def test_an_adapter_that_we_turned_off_is_turned_on_again_when_that_failed_at_fi
     run(play)
 
 
+def test_a_radio_that_is_closed_in_between_leaves_the_adapter_on(bus: PrivateBus) -> None:
+    async def play() -> None:
+        a = Device(A, timing=dataclasses.replace(WATCHFUL, rest_s=20.0))
+        async with bluez_on(bus) as fake, a.radio:
+            hci0 = fake.adapters[0]
+            await until(lambda: not hci0.powered)
+            await a.radio.close()
+            assert hci0.powered
+
+    run(play)
+
+
 def test_silence_while_bluetooth_is_off_is_no_fault_of_the_scanner(bus: PrivateBus) -> None:
     async def play() -> None:
         a = Device(A, "hci0", WATCHFUL)

@@ -92,6 +92,20 @@ class MdnsChoice(Section):
     interfaces: tuple[str, ...] = Field(default=(), strict=False)
 
 
+class BleChoice(Section):
+    """Discovery over Bluetooth LE: it tells sooner who is still there, and needs bluetoothd.
+
+    Attributes:
+        on: whether it is used.
+        adapter: such as "hci0"; default: the first that can be used.
+        quiet_s: without a sign of any Bluetooth device, after which the adapter is helped.
+    """
+
+    on: bool = False
+    adapter: str | None = Field(default=None, pattern=r"^hci[0-9]{1,3}$")
+    quiet_s: float = Field(default=120.0, ge=30, le=86_400)
+
+
 class ShareChoice(Section):
     """Which part of the data is this device's own: one of so many, spread alike on all devices of a trial.
 
@@ -181,6 +195,7 @@ class AgentConfig(Section):
     gateway: GatewayChoice = GatewayChoice()
     link: LinkChoice = LinkChoice()
     mdns: MdnsChoice = MdnsChoice()
+    ble: BleChoice = BleChoice()
     share: ShareChoice = ShareChoice()
     data: Data = Data()
     learning: Learning = Learning()

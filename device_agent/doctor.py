@@ -15,12 +15,13 @@ from typing import Any
 
 from contracts.identity import Identity
 from device_agent.agent_config import AgentConfig
-from device_agent.errors import AgentError, GatewayRefused, GatewayUnreachable
+from device_agent.errors import AgentError, BluetoothFault, GatewayRefused, GatewayUnreachable
 from device_agent.gateway import AccountFacts, ChainFacts
 from device_agent.health import unfit, vitals_reader
 from device_agent.learning.worker import Child, Failed, FreshTask, Kind, MeasureTask, Trained
 from device_agent.live import gateway_of
 from device_agent.radio.addresses import own_addresses
+from device_agent.radio.bluez import usable
 from models.data import load
 from models.errors import ModelsError
 from models.registry import Architecture, architecture
@@ -74,6 +75,7 @@ def examine(config: AgentConfig, account_key: bytes | None) -> Iterator[Check]:
     yield _folder(config.state)
     yield _health(config)
     yield from _networks(config)
+    yield _bluetooth(config)
     arch, checks = _data(config)
     yield from checks
     if arch is not None:
@@ -122,6 +124,16 @@ def _networks(config: AgentConfig) -> Iterator[Check]:
         yield ok("mDNS", "on " + ", ".join(f"{one.interface} ({one.text})" for one in found))
     else:
         yield failure("mDNS", "no network is up: connect to one; the agent waits for it")
+
+
+def _bluetooth(config: AgentConfig) -> Check:
+    what = "Bluetooth"
+    if not config.ble.on:
+        return ok(what, "is off: `on = true` under `[ble]` tells sooner who is still there")
+    try:
+        return ok(what, f"{asyncio.run(usable(config.ble.adapter, _ANSWER_S)).name} can be used")
+    except BluetoothFault as fault:
+        return failure(what, f"{fault}; the agent waits for it")
 
 
 def _data(config: AgentConfig) -> tuple[Architecture | None, list[Check]]:

@@ -5,6 +5,7 @@ AgentError
 ├── LinkLost             the peer went out of range, or did not answer in time
 ├── PeerFault            the peer broke the protocol; nothing of what it sent is used
 │   └── AccountShared    it has this device's own account
+├── BluetoothFault       Bluetooth cannot be used now, with the problem; the radio looks again later
 ├── GatewayUnreachable   no gateway answered; the outbox keeps the work
 ├── GatewayRefused       the gateway said no, with a stable code
 ├── KeystoreFault        the device's keys cannot be read or written, with the problem
@@ -45,6 +46,39 @@ class PeerFault(AgentError):
 
 class AccountShared(PeerFault):
     """Two devices have one account: neither can be met, and what one signs spoils what the other does."""
+
+
+class BluetoothProblem(StrEnum):
+    """What keeps Bluetooth from being used, and what a person can do about it."""
+
+    NO_DBUS = "the system's D-Bus does not answer: install the package dbus, and start it"
+    NO_DAEMON = "bluetoothd does not run: install the package bluez, then `systemctl enable --now bluetooth`"
+    NO_PERMISSION = "this user may not use Bluetooth: add it to the group bluetooth"
+    NO_ADAPTER = "there is no Bluetooth adapter"
+    NO_SUCH_ADAPTER = "the adapter in the settings is not there"
+    NO_LE = "the adapter cannot scan or advertise with Bluetooth LE"
+    POWERED_OFF = "the adapter is off: `bluetoothctl power on`"
+    BLOCKED = "the adapter is blocked: `rfkill unblock bluetooth`"
+    NO_ANSWER = "bluetoothd does not answer: `systemctl restart bluetooth`"
+    SCAN_REFUSED = "bluetoothd refuses to scan"
+    CROWDED = "so many addresses advertise that scanning rests for a while"
+    NO_SLOT = "other programs use all of the adapter's advertisements"
+    ADVERTISEMENT_REFUSED = "bluetoothd refuses the advertisement"
+    STUCK = "nothing at all is heard, whatever is tried: where devices are near, `systemctl restart bluetooth`"
+
+
+class BluetoothFault(AgentError):
+    """Bluetooth cannot be used now.
+
+    Attributes:
+        problem: what is wrong.
+        said: what the system says about it, "" if nothing.
+    """
+
+    def __init__(self, problem: BluetoothProblem, said: str = "") -> None:
+        super().__init__(f"{problem} ({said})" if said else problem)
+        self.problem = problem
+        self.said = said
 
 
 class GatewayUnreachable(AgentError):

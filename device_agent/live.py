@@ -37,7 +37,8 @@ from device_agent.link.lan import LanLink
 from device_agent.observation import Observe
 from device_agent.own_model import remembered_model
 from device_agent.pinning import read_fingerprint
-from device_agent.radio import RadioId
+from device_agent.radio import NamedRadio, RadioId
+from device_agent.radio.ble import BleRadio, Timing
 from device_agent.radio.ids import changes_in_s, radio_id
 from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
@@ -133,9 +134,11 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
         )
         await link.open(config.link.host, config.link.port)
         stack.push_async_callback(link.close)
-        radios: list[MdnsRadio] = []
+        radios: list[NamedRadio] = []
         if config.mdns.on:
             radios.append(await stack.enter_async_context(_mdns(config, link.port, shown, clock, told)))
+        if config.ble.on:
+            radios.append(await stack.enter_async_context(_ble(config, shown, clock, told)))
         learning = _learning(config)
         stack.callback(learning.training.close)
         stack.callback(learning.validation.close)
@@ -224,13 +227,25 @@ def _mdns(config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, tol
     )
 
 
-async def _rotate(key: bytes, shown: _Shown, radios: Sequence[MdnsRadio], clock: SystemClock, observe: Observe) -> None:
+def _ble(config: AgentConfig, shown: _Shown, clock: SystemClock, told: Told) -> BleRadio:
+    return BleRadio(
+        clock=clock,
+        radio_id=shown.radio_id,
+        family=_FAMILIES.get(config.learning.architecture, 0),
+        adapter=config.ble.adapter,
+        timing=Timing(quiet_s=config.ble.quiet_s),
+        observe=told,
+    )
+
+
+async def _rotate(
+    key: bytes, shown: _Shown, radios: Sequence[NamedRadio], clock: SystemClock, observe: Observe
+) -> None:
     """Show another id every few minutes, on all radios at once."""
     while True:
         await asyncio.sleep(changes_in_s(key, clock.wall_s()))
         shown.radio_id = radio_id(key, clock.wall_s())
-        for one in radios:
-            await one.rename(shown.radio_id)
+        await asyncio.gather(*(one.rename(shown.radio_id) for one in radios))
         observe("radio id changed")
 
 

@@ -60,7 +60,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parents=[settings],
         allow_abbrev=False,
         help="look at everything an agent needs before it is needed",
-        description="Check keystore, folder, network, data, training, validation, gateway and account."
+        description="Check keystore, folder, network, Bluetooth, data, training, validation, gateway and account."
         " Exit code 1: something fails.",
     )
     examining.add_argument("--json", action="store_true", help="for programs")

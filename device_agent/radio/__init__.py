@@ -63,3 +63,11 @@ class Radio(Protocol):
     def sightings(self) -> AsyncIterator[Sighting]:
         """Yield sightings until the radio is closed."""
         ...
+
+
+class NamedRadio(Radio, Protocol):
+    """A radio that shows this device as well."""
+
+    async def rename(self, radio_id: RadioId) -> None:
+        """Show another id: the new one comes before the old one goes."""
+        ...

@@ -426,6 +426,10 @@ token_file = "token"
 on = true
 interfaces = ["eth0", "wlan0"]
 
+[ble]
+on = true
+adapter = "hci0"
+
 [share]
 number = 3
 of = 10

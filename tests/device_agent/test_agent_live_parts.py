@@ -96,7 +96,7 @@ def test_what_is_not_said_is_as_the_agent_has_it_by_itself() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("colour = 1", "unknown key colour; allowed here: behaviour, data, gateway"),
+        ("colour = 1", "unknown key colour; allowed here: behaviour, ble, data, gateway"),
         ("[share]\nnumber = 3\nof = 3", "number must be below of"),
         ('[gateway]\nurl = "ftp://x"', "url must begin with http"),
         ('[gateway]\nfingerprint = "zz"', "a fingerprint has 64 hex digits"),
@@ -104,6 +104,8 @@ def test_what_is_not_said_is_as_the_agent_has_it_by_itself() -> None:
         ("[behaviour]\nping_every_s = 20.0", "lost_after_s must be at least twice"),
         ("[behaviour]\nreport_within_s = 60", "report_within_s must be above open_within_s"),
         ("[link]\nport = 70000", "link.port = 70000"),
+        ('[ble]\nadapter = "/dev/hci0"', "ble.adapter = '/dev/hci0'"),
+        ("[ble]\nquiet_s = 1.0", "ble.quiet_s = 1.0"),
         ("[data]\ndataset = 'moons'", "allowed are"),
     ],
 )

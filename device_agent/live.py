@@ -332,6 +332,7 @@ class _Status:
                     "endpoint": str(one.endpoint),
                     "since_s": round(now_s - one.since_s, 1),
                     "last_seen_s": round(now_s - one.last_seen_s, 1),
+                    "distance": None if one.proximity is None else one.proximity.distance.value,
                     "expected_s": round(self.agent.expected_remaining_s(one.peer), 1),
                     "score": round(self.agent.score(one.peer), 2),
                     "avoided": self.agent.score(one.peer) < AVOIDED_BELOW,

@@ -13,6 +13,7 @@ from statistics import median
 
 from device_agent.link import Greeting
 from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
+from device_agent.radio.proximity import Edges, Proximity, heard
 
 _REMEMBERED_IDS = 512
 _REMEMBERED_PLACES = 256
@@ -27,6 +28,7 @@ _SILENT_INTERVALS = 3
 """A peer is gone after so many of its usual intervals between signs of life without one."""
 _INTERVAL_WEIGHT = 0.25
 
+_EDGES = Edges()
 _SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
 """Media that tell of a device that is there. A DNS record outlives its device by many minutes."""
 
@@ -41,7 +43,7 @@ class Neighbor:
         since_s: when the contact began.
         last_seen_s: its last sign of life.
         interval_s: usual time between two signs of life, None before the second.
-        rssi_dbm: of the last sighting that had one.
+        proximity: how near it seems to be, None before a radio told a signal strength.
     """
 
     peer: PeerId
@@ -49,7 +51,7 @@ class Neighbor:
     since_s: float
     last_seen_s: float
     interval_s: float | None = None
-    rssi_dbm: int | None = None
+    proximity: Proximity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ class Neighborhood:
             usual_s = known.interval_s
             learned_s = passed_s if usual_s is None else usual_s + _INTERVAL_WEIGHT * (passed_s - usual_s)
             known = replace(known, last_seen_s=at_s, interval_s=learned_s)
-        self._neighbors[known.peer] = known if rssi_dbm is None else replace(known, rssi_dbm=rssi_dbm)
+        self._neighbors[known.peer] = replace(known, proximity=heard(known.proximity, rssi_dbm, at_s, _EDGES))
 
     def _patience_s(self, one: Neighbor) -> float:
         usual_s = one.interval_s or 0.0

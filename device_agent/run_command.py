@@ -170,6 +170,7 @@ def _show_status(found: dict[str, Any]) -> None:
             "neighbours",
             [
                 f"{one['peer']} at {one['endpoint']}, {one['since_s']:.0f} s, seen {one['last_seen_s']:.0f} s ago"
+                + (f", {one['distance']}" if one["distance"] else "")
                 + (", avoided" if one["avoided"] else "")
                 for one in found["neighbors"]
             ],

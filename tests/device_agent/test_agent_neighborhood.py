@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from device_agent.link import Greeting
 from device_agent.neighborhood import Neighborhood, NeighborUp
 from device_agent.radio import Endpoint, Medium, PeerId, RadioId, Sighting
+from device_agent.radio.proximity import Distance
 
 A, B = PeerId("a"), PeerId("b")
 
@@ -68,7 +69,9 @@ def test_signs_of_several_radios_are_of_one_neighbor() -> None:
     near.observe(Sighting(radio_id=RadioId("id of a"), seen_at_s=15, medium=Medium.BLE, rssi_dbm=-60))
     near.observe(sighting("id of a", 18, Medium.LOOPBACK))
     (only,) = near.neighbors
-    assert (only.peer, only.last_seen_s, only.rssi_dbm) == (A, 18, -60)
+    assert (only.peer, only.last_seen_s) == (A, 18)
+    assert only.proximity is not None
+    assert (only.proximity.strength_dbm, only.proximity.distance) == (-60, Distance.NEAR)
 
 
 def test_a_record_of_mdns_is_no_sign_of_life() -> None:

@@ -43,13 +43,13 @@ def own_model(one: FieldAgent) -> bytes:
 
 @pytest.mark.timeout(900)
 def test_eight_agents_find_each_other_and_learn_and_are_paid(bridge: MakeBridge, tmp_path: Path) -> None:
-    with field_of(bridge, tmp_path, 8, validators=3) as field:
+    with field_of(bridge, tmp_path, 8, validators=3, changed={"lost_after_s": 25.0}) as field:
         wait_for("all 56 pairs", lambda: all(len(one.told("neighbor up")) >= 7 for one in field.agents), 240)
         wait_for("24 models adopted", lambda: sum(len(one.told("adopted")) for one in field.agents) >= 24, 420)
         for one in field.agents:
-            status = one.status()
-            assert status["running"]
-            assert len(status["neighbors"]) == 7
+            wait_for("it has 7 neighbours", lambda one=one: len(one.status()["neighbors"]) == 7, 60)
+            assert one.status()["running"]
+        for one in field.agents:
             assert one.stop() == 0, last_lines(one)
         first = field.models()[0]
         learned = [own_model(one) for one in field.agents if one.told("adopted")]

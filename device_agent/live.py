@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.identity import Identity
 from device_agent.acquaintances import AVOIDED_BELOW
@@ -38,7 +38,6 @@ from device_agent.observation import Observe
 from device_agent.own_model import remembered_model
 from device_agent.pinning import read_fingerprint
 from device_agent.radio import NamedRadio, RadioId
-from device_agent.radio.ble import BleRadio, Timing
 from device_agent.radio.ids import changes_in_s, radio_id
 from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
@@ -46,6 +45,9 @@ from device_agent.systemd import READY, STOPPING, keep_alive, notify
 from device_agent.told import Told
 from models.data import load
 from models.registry import Architecture, architecture
+
+if TYPE_CHECKING:
+    from device_agent.radio.ble import BleRadio
 
 JOURNAL, PARTS, LOCK = "journal.sqlite", "parts", "lock"
 _ENROLLED = "enrolled"
@@ -81,6 +83,7 @@ async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, what: told("fault", where="event loop", reason=_plainly(what)))
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stopping.set)
     alive = asyncio.create_task(keep_alive())
@@ -100,6 +103,11 @@ async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
     finally:
         notify(STOPPING)
         alive.cancel()
+
+
+def _plainly(what: dict[str, Any]) -> str:
+    """What asyncio has to say of something that nobody waited for, as of a library whose connection broke."""
+    return ": ".join(str(one) for one in (what.get("message"), what.get("exception")) if one)
 
 
 def _want_of_room(error: BaseException) -> str | None:
@@ -228,6 +236,8 @@ def _mdns(config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, tol
 
 
 def _ble(config: AgentConfig, shown: _Shown, clock: SystemClock, told: Told) -> BleRadio:
+    from device_agent.radio.ble import BleRadio, Timing  # noqa: PLC0415 - who does without does not carry it in memory
+
     return BleRadio(
         clock=clock,
         radio_id=shown.radio_id,

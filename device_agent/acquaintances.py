@@ -1,7 +1,8 @@
 """What this device remembers of its peers: how long contacts lasted, and what came of dealing with them.
 
-A reputation is local: nobody is told, nobody is believed. It fades by half in a day, so that a peer that was avoided is
-tried again, and one that was good for long cannot cheat for long.
+A reputation is local: nobody is told, nobody is believed. It fades by half in six hours, so that a peer that was
+avoided is tried again, and one that was good for long cannot cheat for long. One bad deed alone says little: honest
+work is found invalid too, by validators with few images, and a device that restarts lets encounters run out.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
 from device_agent.journal import Journal
 from device_agent.radio import PeerId
 
-HALF_LIFE_S: Final = 86_400.0
-AVOIDED_BELOW: Final = -2.0
+HALF_LIFE_S: Final = 21_600.0
 _LEAST, _MOST = -16.0, 4.0
 _CONTACTS = 16
 
@@ -29,6 +29,7 @@ class Deed(StrEnum):
     PAID = "it let this device's work be paid"
     CHEATED = "its work was found invalid"
     WITHHELD = "it took and did not give"
+    DEFAULTED = "it let work on credit go unpaid"
     WASTED = "it let an encounter run out"
     BROKE = "it broke the protocol"
 
@@ -36,10 +37,11 @@ class Deed(StrEnum):
 WEIGHTS: Final = {
     Deed.HELPED: 1.0,
     Deed.PAID: 1.0,
-    Deed.CHEATED: -4.0,
-    Deed.WITHHELD: -3.0,
-    Deed.BROKE: -2.5,
-    Deed.WASTED: -0.75,
+    Deed.CHEATED: -1.5,
+    Deed.WITHHELD: -1.5,
+    Deed.DEFAULTED: -4.0,
+    Deed.BROKE: -1.5,
+    Deed.WASTED: -0.5,
 }
 
 
@@ -87,7 +89,7 @@ def deed_of(before: Encounter, happening: Happening, after: Encounter) -> Deed |
         case Happening.EXPIRED if Effect.OFFER in before.done:
             return Deed.WASTED
         case Happening.NEVER_OPENED if before.proposal.credit and Effect.REPORT in before.done:
-            return Deed.WITHHELD
+            return Deed.DEFAULTED
         case Happening.NEVER_OPENED if before.stage is Stage.CHECKING_IN and not learner:
             return Deed.WASTED
         case _:
@@ -97,7 +99,9 @@ def deed_of(before: Encounter, happening: Happening, after: Encounter) -> Deed |
 class Acquaintances:
     """The peers that one device remembers, in its journal."""
 
-    def __init__(self, journal: Journal, wall_s: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, wall_s: Callable[[], float], *, avoid_below: float) -> None:
+        """Go on with what the journal has; a peer whose score is lower than `avoid_below` is avoided."""
+        self._avoid_below = avoid_below
         self._journal = journal
         self._wall_s = wall_s
 
@@ -112,7 +116,7 @@ class Acquaintances:
 
     def avoided(self, peer: PeerId) -> bool:
         """Whether this device does not deal with a peer for now."""
-        return self.score(peer) < AVOIDED_BELOW
+        return self.score(peer) < self._avoid_below
 
     def did(self, peer: PeerId, deed: Deed) -> None:
         """Remember a deed."""

@@ -123,7 +123,7 @@ class Agent:
             refused=self._given_up,
         )
         self._clock = clock
-        self._acquaintances = acquaintances = Acquaintances(journal, clock.wall_s)
+        self._acquaintances = acquaintances = Acquaintances(journal, clock.wall_s, avoid_below=settings.avoid_below)
         self._neighborhood = neighborhood = Neighborhood(
             lost_after_s=settings.lost_after_s,
             usual_contact_s=settings.usual_contact_s,
@@ -208,8 +208,12 @@ class Agent:
         return self._neighborhood.neighbors
 
     def score(self, peer: PeerId) -> float:
-        """Return what this device thinks of a peer: below `AVOIDED_BELOW`, nothing good."""
+        """Return what this device thinks of a peer."""
         return self._acquaintances.score(peer)
+
+    def avoids(self, peer: PeerId) -> bool:
+        """Return whether this device deals with a peer no more for now."""
+        return self._acquaintances.avoided(peer)
 
     def expected_remaining_s(self, peer: PeerId) -> float:
         """Return how much longer a contact will probably last."""

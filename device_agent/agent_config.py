@@ -157,6 +157,7 @@ class Behaviour(Section):
     report_within_s: int = Field(default=_DEFAULT["report_within_s"], ge=10, le=86_400)
     credit_within_s: int = Field(default=_DEFAULT["credit_within_s"], ge=60, le=7 * 86_400)
     credit_view_s: float = Field(default=_DEFAULT["credit_view_s"], gt=0)
+    avoid_below: float = Field(default=_DEFAULT["avoid_below"], le=0)
     grace_s: int = Field(default=_DEFAULT["grace_s"], ge=0, le=86_400)
     answer_within_s: float = Field(default=_DEFAULT["answer_within_s"], gt=0)
     cooldown_s: float = Field(default=_DEFAULT["cooldown_s"], ge=0)

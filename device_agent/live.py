@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.identity import Identity
-from device_agent.acquaintances import AVOIDED_BELOW
 from device_agent.agent import Agent
 from device_agent.agent_config import AgentConfig
 from device_agent.clock import SystemClock
@@ -345,7 +344,7 @@ class _Status:
                     "distance": None if one.proximity is None else one.proximity.distance.value,
                     "expected_s": round(self.agent.expected_remaining_s(one.peer), 1),
                     "score": round(self.agent.score(one.peer), 2),
-                    "avoided": self.agent.score(one.peer) < AVOIDED_BELOW,
+                    "avoided": self.agent.avoids(one.peer),
                 }
                 for one in self.agent.neighbors
             ],

@@ -35,6 +35,7 @@ class Settings:
         credit: the most, in token base units, that encounters on credit with one peer may come to; 0 = none.
         credit_within_s: time both sides of an encounter on credit have to get to a gateway and check in.
         credit_view_s: how old the last view of the chain may be for encounters on credit.
+        avoid_below: score of its deeds below which a peer is avoided; see `device_agent.acquaintances`.
         grace_s: how long the side that does not gain waits for the one that does.
         answer_within_s: how long a proposal waits for an answer.
         cooldown_s: time between two proposals to the same peer.
@@ -63,6 +64,7 @@ class Settings:
     credit: int = 0
     credit_within_s: int = 21_600
     credit_view_s: float = 86_400.0
+    avoid_below: float = -2.0
     grace_s: int = 60
     answer_within_s: float = 10.0
     cooldown_s: float = 120.0

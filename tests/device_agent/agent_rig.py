@@ -201,7 +201,7 @@ class Party:
         self.clock = StillClock()
         self.told: list[tuple[str, dict[str, object]]] = []
         self.own = OwnModel(journal, Model(data=b"own", digest=b"\xb2" * 32, age=3))
-        self.acquaintances = Acquaintances(journal, self.clock.wall_s)
+        self.acquaintances = Acquaintances(journal, self.clock.wall_s, avoid_below=SETTINGS.avoid_below)
         self.encounters = Encounters(journal, self.acquaintances, self.observe)
         self.considered: list[object] = []
         self.declined: list[object] = []

@@ -61,6 +61,7 @@ learner = true
 poll_s = 1.0
 jobs_poll_s = 1.0
 jobs_wait_s = 5
+avoid_below = -1000.0
 open_within_s = 60
 report_within_s = 180
 grace_s = 10
@@ -69,7 +70,8 @@ expected_encounter_s = 5.0
 ping_every_s = 4.0
 lost_after_s = 10.0
 """
-"""Learns at once, and asks often: a test does not wait long for it."""
+"""Learns at once, and asks often: a test does not wait long for it. Few images make much honest work invalid, and tests
+kill whom they like: nobody is avoided for it."""
 
 T = TypeVar("T")
 MakeBridge = Callable[[int], Bridge]

@@ -158,11 +158,11 @@ def test_a_transfer_that_is_cut_goes_on_where_it_was(bridge: MakeBridge, tmp_pat
         neighbor, key = wait_for("a Neighbor trains", lambda: at_work(field), 180)
         learner.host.rate(0.2)
         begun = learner.host.counted_bytes(neighbor.host.ip)
-        wait_for("a part is there", lambda: kept_bytes(learner) > 200_000, 60)
+        wait_for("a part is there", lambda: kept_bytes(learner) > 100_000, 60)
         learner.host.cut()
         time.sleep(15)  # longer than a connection waits for a byte
         learner.host.mend()
-        wait_for("more is there", lambda: kept_bytes(learner) > 300_000, 60)
+        wait_for("more is there", lambda: kept_bytes(learner) > 200_000, 60)
         learner.stop(signal.SIGKILL)
         learner.start()
         wait_for("the model is adopted", lambda: any(said["key"] == key for said in learner.told("adopted")), 180)

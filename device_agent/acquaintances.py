@@ -1,8 +1,9 @@
 """What this device remembers of its peers: how long contacts lasted, and what came of dealing with them.
 
 A reputation is local: nobody is told, nobody is believed. It fades by half in six hours, so that a peer that was
-avoided is tried again, and one that was good for long cannot cheat for long. One bad deed alone says little: honest
-work is found invalid too, by validators with few images, and a device that restarts lets encounters run out.
+avoided is tried again, and one that was good for long cannot cheat for long. One bad deed says little of a peer that
+helped before: honest work is found invalid too, by validators with few images, and a device that restarts lets
+encounters run out. A stranger that begins with it is left alone for two hours.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Deed(StrEnum):
 WEIGHTS: Final = {
     Deed.HELPED: 1.0,
     Deed.PAID: 1.0,
-    Deed.CHEATED: -1.5,
+    Deed.CHEATED: -2.5,
     Deed.WITHHELD: -1.5,
     Deed.DEFAULTED: -4.0,
     Deed.BROKE: -1.5,

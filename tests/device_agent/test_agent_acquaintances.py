@@ -51,34 +51,33 @@ def known(journal: Journal, clock: Clock) -> Acquaintances:
 # -- deeds and what they weigh ----------------------------------------------------------------------------------------
 
 
-def test_a_stranger_is_dealt_with_and_a_cheat_is_not_until_its_deeds_have_faded(
+def test_a_stranger_that_begins_with_a_cheat_is_avoided_until_that_has_faded(
     known: Acquaintances, clock: Clock
 ) -> None:
     assert not known.avoided(PEER)
-    known.did(PEER, Deed.CHEATED)
-    assert not known.avoided(PEER)  # once may be bad luck
     known.did(PEER, Deed.CHEATED)
     assert known.avoided(PEER)
     assert not known.avoided(PeerId("other"))
     clock.now_s += HALF_LIFE_S
     assert not known.avoided(PEER)
     known.did(PEER, Deed.CHEATED)  # what has faded is not forgotten
+    clock.now_s += HALF_LIFE_S / 3
     assert known.avoided(PEER)
 
 
-def test_who_helped_for_long_cannot_cheat_for_long(known: Acquaintances) -> None:
+def test_who_helped_before_may_fail_once_but_cannot_cheat_for_long(known: Acquaintances) -> None:
     for _ in range(1000):
         known.did(PEER, Deed.HELPED)
     cheated = 0
     while not known.avoided(PEER):
         known.did(PEER, Deed.CHEATED)
         cheated += 1
-    assert cheated == 5
+    assert cheated == 3
 
 
 def test_honest_work_that_is_found_invalid_one_time_in_four_keeps_nobody_away(known: Acquaintances) -> None:
     for _ in range(100):
-        for deed in (Deed.CHEATED, Deed.HELPED, Deed.HELPED, Deed.HELPED):
+        for deed in (Deed.HELPED, Deed.HELPED, Deed.HELPED, Deed.CHEATED):
             known.did(PEER, deed)
             assert not known.avoided(PEER)
 
@@ -146,7 +145,7 @@ def test_a_verdict_against_a_neighbor_is_remembered(journal: Journal, begun: Beg
     journal.record(one)
     learner = Party(journal, LEARNING)
     learner.live(lambda: learner.encounters.apply(one.key, Happening.SETTLED, verdict=False))
-    assert Party(journal, LEARNING).acquaintances.score(PEER) == -1.5  # after a restart too
+    assert Party(journal, LEARNING).acquaintances.avoided(PEER)  # after a restart too
 
 
 @pytest.mark.parametrize(("fault", "score"), [(PeerFault("other bytes"), -1.5), (None, -1.5)])

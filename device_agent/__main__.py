@@ -205,7 +205,7 @@ def _check_inputs(scenario: Scenario) -> None:
     """
     import device_agent.loopback.report  # noqa: PLC0415
     import device_agent.loopback.simulation  # noqa: F401, PLC0415
-    from device_agent.learning.choices import spread  # noqa: PLC0415
+    from device_agent.learning.shares import spread  # noqa: PLC0415
     from device_agent.loopback.contacts import trace_contacts  # noqa: PLC0415
     from models.data import load  # noqa: PLC0415
 

@@ -41,7 +41,7 @@ from device_agent.gateway import GatewayClient
 from device_agent.health import Vitals
 from device_agent.journal import Journal
 from device_agent.last_view import LastView
-from device_agent.learning import Adapter, Assessor, Model
+from device_agent.learning import Adapter, Assessor, Model, Snapshots
 from device_agent.link import Link
 from device_agent.messages import Propose
 from device_agent.neighborhood import Neighbor, Neighborhood
@@ -74,6 +74,7 @@ class Agent:
         link: Link,
         adapter: Adapter,
         assessor: Assessor | None,
+        snapshots: Snapshots,
         gateway: GatewayClient,
         clock: Clock,
         journal: Journal,
@@ -92,6 +93,7 @@ class Agent:
             link: messages and snapshots to and from peers.
             adapter: the learning algorithm.
             assessor: measures models for votes; None on a device that does not validate.
+            snapshots: checks what peers send.
             gateway: the way to the chain.
             clock: monotonic and wall time.
             journal: what survives a crash.
@@ -148,7 +150,7 @@ class Agent:
             view=self._view,
             adapter=adapter,
             assessor=assessor,
-            architecture=architecture,
+            snapshots=snapshots,
             own=self._own,
             settings=settings,
             identity=identity,
@@ -190,6 +192,7 @@ class Agent:
                 identity=identity,
                 assessor=assessor,
                 gateway=gateway,
+                view=self._view,
                 journal=journal,
                 architecture=architecture,
                 settings=settings,

@@ -13,6 +13,7 @@ from device_agent.ballot import judge, judge_missing
 from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
 from device_agent.gateway import GatewayClient, Job
 from device_agent.journal import Journal, NewOperation
+from device_agent.last_view import LastView
 from device_agent.learning import Assessor, Ballot
 from device_agent.observation import Observe
 from device_agent.settings import Settings
@@ -29,6 +30,7 @@ class Duty:
         identity: Identity,
         assessor: Assessor,
         gateway: GatewayClient,
+        view: LastView,
         journal: Journal,
         architecture: Architecture,
         settings: Settings,
@@ -38,6 +40,7 @@ class Duty:
         self._identity = identity
         self._assessor = assessor
         self._gateway = gateway
+        self._view = view
         self._journal = journal
         self._architecture = architecture
         self._settings = settings
@@ -48,7 +51,7 @@ class Duty:
         """Do the votes that are open to this validator. Raises `GatewayUnreachable`."""
         wait_s = self._settings.jobs_wait_s
         jobs, chain_time_s = await self._gateway.jobs(self._identity.address, wait_s=wait_s)
-        facts = await self._gateway.known_chain()
+        facts = await self._view.known()
         for job in jobs:
             label = f"vote:{job.encounter.hex()}"
             if job.opens_at_s > chain_time_s or self._journal.entered(label):

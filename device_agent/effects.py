@@ -24,7 +24,7 @@ from device_agent.errors import GatewayRefused, GatewayUnreachable, LinkLost, Pe
 from device_agent.gateway import ChainFacts, GatewayClient
 from device_agent.journal import NewOperation
 from device_agent.last_view import LastView
-from device_agent.learning import Adapter, Assessor, Model
+from device_agent.learning import Adapter, Assessor, Model, Snapshots
 from device_agent.link import Link
 from device_agent.messages import Accept, Agree, Message, Offer, Reveal
 from device_agent.observation import Observe
@@ -32,8 +32,6 @@ from device_agent.own_model import MAX_AGE, OwnModel
 from device_agent.pace import Pace
 from device_agent.radio import PeerId
 from device_agent.settings import Settings
-from models.registry import Architecture
-from models.snapshot import parse
 
 T = TypeVar("T")
 
@@ -57,7 +55,7 @@ class Effects:
         view: LastView,
         adapter: Adapter,
         assessor: Assessor | None,
-        architecture: Architecture,
+        snapshots: Snapshots,
         own: OwnModel,
         settings: Settings,
         identity: Identity,
@@ -74,7 +72,7 @@ class Effects:
         self._view = view
         self._adapter = adapter
         self._assessor = assessor
-        self._architecture = architecture
+        self._snapshots = snapshots
         self._own = own
         self._settings = settings
         self._identity = identity
@@ -244,7 +242,7 @@ class Effects:
         self._pace.fetched(len(data), now_s - began_s, now_s)
         if hashlib.sha256(data).digest() != digest:
             raise PeerFault("the snapshot's SHA-256 is not the one agreed on")
-        parse(data, self._architecture)
+        await self._snapshots.check(data)
         return data
 
     async def _work(self, one: Encounter) -> None:
@@ -312,7 +310,7 @@ class Effects:
         if data is None:
             self._observe("fault", where="adopt", reason="the updated model is nowhere to be had")
             return
-        parse(data, self._architecture)
+        await self._snapshots.check(data)
         updated = Model(data=data, digest=digest, age=max(one.updated_age, self._own.current.age))
         async with self._computing:
             if not self._is_unchanged(one):

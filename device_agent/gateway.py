@@ -7,14 +7,16 @@ bytes, and may hand them to another gateway.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
-import httpx
 from pydantic_core import from_json
 
 from contracts.identity import Fees, Identity
@@ -25,21 +27,20 @@ from contracts.states import EncounterState
 from contracts.terms import Domain, Terms, terms_from_json
 from device_agent.encounter import ChainView
 from device_agent.errors import GatewayRefused, GatewayUnreachable
-from device_agent.pinning import pinned_context
 from device_agent.request_signer import RequestSigner, Standing
+from device_agent.transport import HttpTransport, Request, Response, Transport
 
 _Json = dict[str, Any]
 
 _MAX_ANSWER_BYTES = 1 << 20
 """Of anything but a model."""
-_CONNECT_S = 5.0
 _PART_BYTES = 8 << 20
 """What is sent again if a connection breaks."""
 _SIGNINGS = 3
 """How often a request is signed anew while the gateway says that its number was used."""
 _FLAGS = frozenset({"sealed_votes", "retired"})
 """What is true or false in a parameter set; all else are numbers."""
-_PLAIN = {"Accept-Encoding": "identity"}
+_PLAIN = {"Accept-Encoding": "identity", "Accept": "application/json, application/octet-stream"}
 """What is compressed has no bound: a few kilobytes unpack to gigabytes, at once."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
@@ -99,7 +100,7 @@ class GatewayClient:
         self,
         base_url: str,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         timeout_s: float = 20,
         identity: Identity | None = None,
         realm: str | None = None,
@@ -116,25 +117,19 @@ class GatewayClient:
                 says at the first request.
             fingerprint: SHA-256 of the gateway's certificate: nothing is sent to who has another one.
         """
-        verify: bool | ssl.SSLContext = True
-        if fingerprint is not None:
-            if not base_url.startswith("https://"):
-                raise ValueError(f"a gateway with a fingerprint is at https://..., not at {base_url}")
-            verify = pinned_context(fingerprint)
-        self._http = httpx.AsyncClient(
-            base_url=base_url, transport=transport, timeout=_patience(timeout_s), verify=verify, headers=_PLAIN
-        )
+        where = urlsplit(base_url)
+        self._prefix = where.path.rstrip("/")
+        self._transport = transport or HttpTransport(f"{where.scheme}://{where.netloc}", fingerprint=fingerprint)
         self._timeout_s = timeout_s
         self.away = False
         """Whether the last request got no answer at all."""
-        self._known: ChainFacts | None = None
         self._identity = identity
         self._realm = realm
         self._signer: RequestSigner | None = None
 
     async def close(self) -> None:
         """Close connections."""
-        await self._http.aclose()
+        await self._transport.close()
 
     async def enrol(self, token: str) -> Standing:
         """Redeem a one-time token of the gateway's operator for this client's account. Again is no harm."""
@@ -143,13 +138,13 @@ class GatewayClient:
         account = self._identity.address
         signature = self._identity.sign_digest(enrolment_digest(token=token, account=account))
         body = {"token": token, "account": account, "signature": "0x" + signature.hex()}
-        return self._standing(await self._send("POST", "/v1/devices", json=body))
+        return self._standing(await self._send(_posted("/v1/devices", body)))
 
     async def chain(self) -> ChainFacts:
         """Ask for the chain's facts."""
-        answer = await self._json("GET", "/v1/chain")
+        answer = await self._json(_got("/v1/chain"))
         with _understood("/v1/chain"):
-            self._known = ChainFacts(
+            return ChainFacts(
                 chain_id=_whole(answer["chain_id"], low=1),
                 escrow=_address(answer["escrow"]),
                 token=_address(answer["token"]),
@@ -162,15 +157,10 @@ class GatewayClient:
                     _whole(int(number), bits=16): _rules(said) for number, said in answer["parameter_sets"].items()
                 },
             )
-        return self._known
-
-    async def known_chain(self) -> ChainFacts:
-        """Return the last facts heard, asking only if there are none: for what never changes, as addresses."""
-        return self._known or await self.chain()
 
     async def account(self, address: str) -> AccountFacts:
         """Ask for an account."""
-        answer = await self._json("GET", f"/v1/accounts/{address}")
+        answer = await self._json(_got(f"/v1/accounts/{address}"))
         with _understood("/v1/accounts"):
             return AccountFacts(
                 next_nonce=_whole(answer["next_nonce"], bits=62),
@@ -185,19 +175,19 @@ class GatewayClient:
 
     async def submit(self, raw: bytes) -> str:
         """Hand over a signed transaction; once this returns it may be forgotten. Returns its id."""
-        answer = await self._json("POST", "/v1/transactions", json={"raw": "0x" + raw.hex()})
+        answer = await self._json(_posted("/v1/transactions", {"raw": "0x" + raw.hex()}))
         with _understood("/v1/transactions"):
             return str(answer["id"])
 
     async def relay(self, call: bytes) -> str:
         """Hand over a call that carries its signatures; once this returns it may be forgotten. Returns its id."""
-        answer = await self._json("POST", "/v1/operations", json={"call": "0x" + call.hex()})
+        answer = await self._json(_posted("/v1/operations", {"call": "0x" + call.hex()}))
         with _understood("/v1/operations"):
             return str(answer["id"])
 
     async def encounter(self, encounter_id: bytes) -> ChainView:
         """Ask how an encounter stands on chain."""
-        answer = await self._json("GET", f"/v1/encounters/0x{encounter_id.hex()}")
+        answer = await self._json(_got(f"/v1/encounters/0x{encounter_id.hex()}"))
         with _understood("/v1/encounters"):
             state, updated, vote_by = EncounterState[answer["state"].upper()], answer["updated"], answer["vote_by"]
             if state is EncounterState.REPORTED and None in (updated, vote_by):
@@ -218,8 +208,8 @@ class GatewayClient:
 
         The gateway may take up to `wait_s` (at most 30) for an answer while there is none.
         """
-        params: dict[str, str | int] = {"validator": validator} | ({"wait_s": wait_s} if wait_s else {})
-        answer = await self._json("GET", "/v1/jobs", params=params, timeout=_patience(self._timeout_s + wait_s))
+        query = urlencode({"validator": validator} | ({"wait_s": wait_s} if wait_s else {}))
+        answer = await self._json(_got(f"/v1/jobs?{query}"), silence_s=self._timeout_s + wait_s)
         with _understood("/v1/jobs"):
             jobs = [
                 Job(
@@ -242,121 +232,125 @@ class GatewayClient:
         """
         path = f"/v1/models/{digest.hex()}"
         if len(data) <= part_bytes:
-            await self._json("PUT", path, content=data)
+            await self._json(_put(path, data))
             return
         start = await self._received(f"{path}/upload", len(data))
         while start < len(data):
             end = min(start + part_bytes, len(data))
-            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
-            await self._json("PUT", path, content=data[start:end], headers=headers)
+            part = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
+            await self._json(_put(path, data[start:end], part))
             start = end
 
     async def _received(self, path: str, at_most: int) -> int:
-        answer = await self._json("GET", path)
+        answer = await self._json(_got(path))
         with _understood(path):
             return min(_whole(answer["received_bytes"]), at_most)
 
     async def get_model(self, digest: bytes, *, max_bytes: int) -> bytes | None:
         """Fetch a snapshot, None if the gateway has none. Raises `GatewayRefused` if the bytes are others."""
-        response = await self._request("GET", f"/v1/models/{digest.hex()}", max_bytes=max_bytes)
-        if response.status_code == 404:
+        request = _got(f"/v1/models/{digest.hex()}")
+        answer = await self._request(request, max_bytes=max_bytes)
+        if answer.status == HTTPStatus.NOT_FOUND:
             return None
-        _raise_for(response)
-        data = response.content
-        if hashlib.sha256(data).digest() != digest:
+        _raise_for(answer)
+        if hashlib.sha256(answer.body).digest() != digest:
             raise GatewayRefused(502, "digest_mismatch", "the gateway served other bytes", retry=False)
-        return data
+        return answer.body
 
-    async def _json(self, method: str, path: str, **options: Any) -> _Json:
-        response = await self._request(method, path, **options)
-        _raise_for(response)
-        return _object(response)
+    async def _json(self, request: Request, *, silence_s: float | None = None) -> _Json:
+        answer = await self._request(request, silence_s=silence_s)
+        _raise_for(answer)
+        return _object(request, answer)
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def _request(
+        self, request: Request, *, silence_s: float | None = None, max_bytes: int = _MAX_ANSWER_BYTES
+    ) -> Response:
         """Ask, and sign if there is an identity. Numbers that another run of this device used up are asked for anew."""
         if self._identity is None:
-            return await self._send(method, path, **options)
+            return await self._send(request, silence_s=silence_s, max_bytes=max_bytes)
         for _ in range(_SIGNINGS):
             if self._signer is None:
-                standing = self._standing(await self._send("GET", f"/v1/devices/{self._identity.address}"))
+                standing = self._standing(await self._send(_got(f"/v1/devices/{self._identity.address}")))
                 self._signer = RequestSigner(self._identity, standing)
             signer = self._signer
-            response = await self._send(method, path, signer=signer, **options)
-            if not _is_replayed(response):
+            answer = await self._send(request, signer=signer, silence_s=silence_s, max_bytes=max_bytes)
+            if not _is_replayed(answer):
                 break
             if self._signer is signer:  # else another request has asked already
                 self._signer = None
-        return response
+        return answer
 
-    def _standing(self, response: httpx.Response) -> Standing:
-        _raise_for(response)
-        answer = _object(response)
+    def _standing(self, answer: Response) -> Standing:
+        _raise_for(answer)
         with _understood("/v1/devices"):
-            standing = Standing(realm=str(answer["realm"])[:80], counter=_whole(answer["counter"], bits=62))
+            told = _parsed(answer)
+            standing = Standing(realm=str(told["realm"])[:80], counter=_whole(told["counter"], bits=62))
         if self._realm not in (None, standing.realm):
             raise GatewayUnreachable("this is not the gateway where the device was enrolled: its realm is another one")
         return standing
 
     async def _send(
         self,
-        method: str,
-        path: str,
+        request: Request,
         *,
         signer: RequestSigner | None = None,
+        silence_s: float | None = None,
         max_bytes: int = _MAX_ANSWER_BYTES,
-        **options: Any,
-    ) -> httpx.Response:
-        """Ask once, and read at most `max_bytes` of the answer."""
-        request = self._http.build_request(method, path, **options)
+    ) -> Response:
+        """Ask once, and take at most `max_bytes` for an answer."""
+        asked = f"{request.method} {request.target.partition('?')[0]}"
+        request = replace(request, target=self._prefix + request.target)
         if signer is not None:
-            signer.sign(request)
+            request = signer.signed(request)
         try:
-            response = await self._http.send(request, stream=True)
-            try:
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise GatewayUnreachable(f"{method} {path}: the answer is in an encoding that nobody asked for")
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > max_bytes:
-                        raise GatewayRefused(502, "too_large", f"an answer above {max_bytes} bytes", retry=False)
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
+            answer = await self._transport.ask(request, silence_s=silence_s or self._timeout_s, max_bytes=max_bytes)
+        except GatewayUnreachable as fault:
             self.away = True
-            raise GatewayUnreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+            raise GatewayUnreachable(f"{asked}: {fault}") from fault
         self.away = False
-        return httpx.Response(response.status_code, content=bytes(body), request=request)
+        if answer.encoding not in ("", "identity"):
+            raise GatewayUnreachable(f"{asked}: the answer is in an encoding that nobody asked for")
+        if len(answer.body) > max_bytes:
+            raise GatewayRefused(502, "too_large", f"an answer above {max_bytes} bytes", retry=False)
+        return answer
 
 
-def _patience(silence_s: float) -> httpx.Timeout:
-    """Wait less for a connection: a gateway out of reach is the usual case in the field."""
-    return httpx.Timeout(silence_s, connect=min(silence_s, _CONNECT_S))
+def _got(target: str) -> Request:
+    return Request(method="GET", target=target, headers=_PLAIN)
 
 
-def _object(response: httpx.Response) -> _Json:
-    path = response.request.url.path
+def _posted(target: str, value: _Json) -> Request:
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return Request(method="POST", target=target, body=body, headers=_PLAIN | {"Content-Type": "application/json"})
+
+
+def _put(target: str, data: bytes, part: Mapping[str, str] = MappingProxyType({})) -> Request:
+    headers = {**_PLAIN, "Content-Type": "application/octet-stream", **part}
+    return Request(method="PUT", target=target, body=data, headers=headers)
+
+
+def _object(request: Request, answer: Response) -> _Json:
     try:
-        answer = _parsed(response)
+        told = _parsed(answer)
     except ValueError as error:
-        raise GatewayUnreachable(f"{path}: the answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise GatewayUnreachable(f"{path}: the answer is not an object")
-    return answer
+        raise GatewayUnreachable(f"{request.target}: the answer is not JSON") from error
+    if not isinstance(told, dict):
+        raise GatewayUnreachable(f"{request.target}: the answer is not an object")
+    return told
 
 
-def _is_replayed(response: httpx.Response) -> bool:
-    if response.status_code != 401:
+def _is_replayed(answer: Response) -> bool:
+    if answer.status != HTTPStatus.UNAUTHORIZED:
         return False
     try:
-        return bool(_parsed(response)["error"]["code"] == "replayed")
+        return bool(_parsed(answer)["error"]["code"] == "replayed")
     except (ValueError, KeyError, TypeError):
         return False
 
 
-def _parsed(response: httpx.Response) -> Any:
+def _parsed(answer: Response) -> Any:
     # Not `json`: that follows lists in lists as deep as the stack, or where the limit was raised, deeper.
-    return from_json(response.content, allow_inf_nan=False)
+    return from_json(answer.body, allow_inf_nan=False)
 
 
 @contextmanager
@@ -411,14 +405,15 @@ def _panel(value: object) -> tuple[int, ...]:
     return tuple(_whole(seat, low=1, bits=24) for seat in value)
 
 
-def _raise_for(response: httpx.Response) -> None:
-    if response.status_code < 400:
+def _raise_for(answer: Response) -> None:
+    if answer.status < HTTPStatus.BAD_REQUEST:
         return
+    gone = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     try:
-        error = _parsed(response)["error"]
+        error = _parsed(answer)["error"]
         code, message, retry = str(error["code"]), str(error["message"]), bool(error["retry"])
     except (ValueError, KeyError, TypeError):
-        code, message, retry = "", response.reason_phrase, response.status_code >= 500
-    if response.status_code >= 500:
-        raise GatewayUnreachable(f"the gateway answered {response.status_code} {code}: {message}")
-    raise GatewayRefused(response.status_code, code, message, retry=retry)
+        code, message, retry = "", "it does not say why", gone
+    if gone:
+        raise GatewayUnreachable(f"the gateway answered {answer.status} {code}: {message}")
+    raise GatewayRefused(answer.status, code, message, retry=retry)

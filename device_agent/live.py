@@ -28,10 +28,10 @@ from device_agent.health import unfit, vitals_reader
 from device_agent.journal import Journal
 from device_agent.keystore import Keys
 from device_agent.learning import Model
-from device_agent.learning.choices import held_out, spread
+from device_agent.learning.choices import Rows, held_out
 from device_agent.learning.compose import adapter_of, trainer_of
-from device_agent.learning.local import LocalAssessor, LocalTrainer, wait_in_thread
-from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Trained
+from device_agent.learning.local import LocalAssessor, LocalSnapshots, LocalTrainer, wait_in_thread
+from device_agent.learning.worker import Child, Failed, FreshTask, Kind, LocalData, Share, ShareTask, Trained
 from device_agent.link.lan import LanLink
 from device_agent.observation import Observe
 from device_agent.own_model import remembered_model
@@ -42,8 +42,7 @@ from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
 from device_agent.systemd import READY, STOPPING, keep_alive, notify
 from device_agent.told import Told
-from models.data import load
-from models.registry import Architecture, architecture
+from models.registry import Architecture, named
 
 if TYPE_CHECKING:
     from device_agent.radio.ble import BleRadio
@@ -53,6 +52,8 @@ _ENROLLED = "enrolled"
 _ASK_S = 3.0
 _FULL_S = 15.0
 """How long a full disk is left alone before the agent tries again."""
+_REST_S = 300.0
+"""A process that computes is ended if it had nothing to do for so long, at most twice so long."""
 _FAMILIES = {"cnn6": 6, "cnn10": 10, "cnn14": 14}
 """What the one byte for the family of models on the radio says; 0 for a network of one's own."""
 
@@ -73,6 +74,7 @@ class _Learning:
     validation: Child
     trainer: LocalTrainer
     assessor: LocalAssessor
+    snapshots: LocalSnapshots
 
 
 async def live(config: AgentConfig, keys: Keys, told: Told) -> None:
@@ -146,15 +148,16 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
             radios.append(await stack.enter_async_context(_mdns(config, link.port, shown, clock, told)))
         if config.ble.on:
             radios.append(await stack.enter_async_context(_ble(config, shown, clock, told)))
-        learning = _learning(config)
+        learning = await _learning(config)
         stack.callback(learning.training.close)
         stack.callback(learning.validation.close)
         told("started", address=identity.address, port=link.port, folder=str(folder))
         agent = Agent(
             radios=radios,
             link=link,
-            adapter=adapter_of(config.learning, learning.trainer, learning.architecture),
+            adapter=adapter_of(config.learning, learning.trainer, learning.snapshots),
             assessor=learning.assessor,
+            snapshots=learning.snapshots,
             gateway=gateway,
             clock=clock,
             journal=journal,
@@ -174,6 +177,7 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
             [
                 _run(agent, gateway, journal, config, told),
                 _rotate(keys.radio_key, shown, radios, clock, told),
+                _rest(learning),
             ],
         )
 
@@ -258,30 +262,35 @@ async def _rotate(
         observe("radio id changed")
 
 
-def _learning(config: AgentConfig) -> _Learning:
-    choices = config.learning
-    dataset = load(config.data.dataset)
-    arch = architecture(choices.architecture, dataset.input_shape, dataset.classes)
-    own = spread(config.data, dataset, count=config.share.of, seed=config.seed)[config.share.number]
-    voting, training = held_out(own, config.data.validation_share)
+async def _learning(config: AgentConfig) -> _Learning:
+    """Find out what this device learns on. The process that looked ends: an idle device has the memory for itself."""
+    choices, share = config.learning, config.share
+    trains, checks = Child(Kind.TRAINING), Child(Kind.VALIDATION)
+    task = ShareTask(data=config.data, family=choices.architecture, number=share.number, of=share.of, seed=config.seed)
+    found = await wait_in_thread(checks, task)
+    await asyncio.to_thread(checks.close)
+    if not isinstance(found, Share):
+        raise AgentError(found.message if isinstance(found, Failed) else f"no data was found: {found}")
+    arch = named(found.architecture)
+    voting, training = held_out(found.rows, config.data.validation_share)
 
-    def local(rows: Any) -> LocalData:
-        return LocalData(dataset=dataset.name, root=None, rows=rows, flipped=config.share.flipped)
+    def local(rows: Rows) -> LocalData:
+        return LocalData(dataset=config.data.dataset, root=None, rows=rows, flipped=share.flipped)
 
-    trains, measures = Child(Kind.TRAINING), Child(Kind.VALIDATION)
     return _Learning(
         architecture=arch,
         training=trains,
-        validation=measures,
+        validation=checks,
         trainer=trainer_of(choices, trains, local(training), arch, seed=config.seed),
-        assessor=LocalAssessor(measures, local(voting), arch),
+        assessor=LocalAssessor(checks, local(voting), arch),
+        snapshots=LocalSnapshots(checks, arch),
     )
 
 
 async def _first_model(config: AgentConfig, learning: _Learning) -> Model:
     """Make the model that all devices of the trial begin with, and train it alone for a while if that is wished."""
     task = FreshTask(architecture=learning.architecture.name, codec=config.learning.codec, seed=config.seed)
-    made = await wait_in_thread(learning.training, learning.training.give(task), 0)
+    made = await wait_in_thread(learning.training, task)
     if not isinstance(made, Trained):
         raise WorkerDied(f"no first model could be made: {made}")
     blank = Model(data=made.snapshot, digest=made.digest, age=0)
@@ -289,6 +298,14 @@ async def _first_model(config: AgentConfig, learning: _Learning) -> Model:
     first = await learning.trainer.train(blank, steps=steps) if steps else blank
     await asyncio.to_thread(learning.training.close)  # with torch it is larger than the agent: started anew with a task
     return first
+
+
+async def _rest(learning: _Learning) -> None:
+    """End the processes that have not been needed for a while: together they are several times the agent's size."""
+    while True:
+        await asyncio.sleep(_REST_S)
+        for one in (learning.training, learning.validation):
+            await asyncio.to_thread(one.rest)
 
 
 async def _run(agent: Agent, gateway: GatewayClient, journal: Journal, config: AgentConfig, observe: Observe) -> None:

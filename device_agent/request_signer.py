@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-
-import httpx
+from dataclasses import dataclass, replace
 
 from contracts.identity import Identity
 from contracts.requests import (
@@ -17,6 +15,7 @@ from contracts.requests import (
     write_proof,
 )
 from device_agent.errors import GatewayUnreachable
+from device_agent.transport import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +42,19 @@ class RequestSigner:
         self._realm = standing.realm
         self._last = standing.counter
 
-    def sign(self, request: httpx.Request) -> None:
-        """Put the headers on a request that has its body in memory."""
+    def signed(self, request: Request) -> Request:
+        """Return the request with a number of its own and the headers that prove who asks."""
         self._last += 1
-        body_sha256 = hashlib.sha256(request.content).digest() if request.content else EMPTY_SHA256
+        body_sha256 = hashlib.sha256(request.body).digest() if request.body else EMPTY_SHA256
         account = self._identity.address
         digest = request_digest(
             realm=self._realm,
             account=account,
             counter=self._last,
             method=request.method,
-            target=request.url.raw_path.decode("ascii"),
+            target=request.target,
             body_sha256=body_sha256,
         )
         proof = Proof(account=account, counter=self._last, signature=self._identity.sign_digest(digest))
-        request.headers["Authorization"] = write_proof(proof)
-        request.headers["Content-Digest"] = write_content_digest(body_sha256)
+        said = {"Authorization": write_proof(proof), "Content-Digest": write_content_digest(body_sha256)}
+        return replace(request, headers={**request.headers, **said})

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from models.data import CIFAR_10, FASHION_MNIST, default_root, known_datasets, load, verified_folder
+from models.data import default_root, load, verified_folder
 from models.errors import (
     BadInput,
     DatasetCorrupt,
@@ -21,8 +21,10 @@ from models.errors import (
 )
 from models.evaluate import BATCH_SIZE, Evaluation, Evaluator
 from models.fetch import fetch
+from models.options import CIFAR_10, FASHION_MNIST, Codec, known_datasets
+from models.packing import unpack
 from models.registry import Architecture, architectures, families, named, user_graphs
-from models.snapshot import Codec, Snapshot, claimed_architecture, decode, parse, size_bytes, unpack
+from models.snapshot import Snapshot, claimed_architecture, decode, parse, size_bytes
 
 OK = 0
 FAILED = 1

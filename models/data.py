@@ -19,14 +19,11 @@ import numpy.typing as npt
 import platformdirs
 
 from models.errors import DatasetCorrupt, DatasetMissing, UnknownDataset
+from models.options import CIFAR_10, DATASETS, FASHION_MNIST, FOLDER_PREFIX, known_datasets
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
 
-ENTRY_POINT_GROUP = "idml.datasets"
-FOLDER_PREFIX = "folder:"
-FASHION_MNIST = "fashion-mnist"
-CIFAR_10 = "cifar-10"
 CHECKSUMS = "sha256.json"
 
 # Of the unzipped files: compressed copies differ between distributors.
@@ -104,11 +101,6 @@ def default_root() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("idml")
 
 
-def known_datasets() -> tuple[str, ...]:
-    """Return the names `load` knows, without the folders of images."""
-    return (FASHION_MNIST, CIFAR_10, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)))
-
-
 def load(name: str, root: Path | None = None) -> Dataset:
     """Return the dataset `name`: "fashion-mnist", "cifar-10", "folder:PATH", or an entry point's.
 
@@ -123,7 +115,7 @@ def load(name: str, root: Path | None = None) -> Dataset:
         from models.folder import load_folder  # noqa: PLC0415 - Pillow is needed here only
 
         return load_folder(Path(name.removeprefix(FOLDER_PREFIX)))
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+    for entry in entry_points(group=DATASETS, name=name):
         source: Callable[[Path], Dataset] = entry.load()
         return source(root)
     raise UnknownDataset(f"no dataset {name!r} (known: {', '.join(known_datasets())}, {FOLDER_PREFIX}PATH)")

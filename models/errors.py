@@ -67,6 +67,7 @@ class MalformedSnapshot(ModelsError):
     def __init__(self, reason: SnapshotFault, detail: str) -> None:
         super().__init__(f"malformed snapshot ({reason}): {detail}")
         self.reason = reason
+        self.detail = detail
 
 
 class WeightsDiffer(ModelsError):

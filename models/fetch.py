@@ -22,11 +22,8 @@ from pathlib import Path
 from models.cifar import cifar_files
 from models.data import (
     CHECKSUMS,
-    CIFAR_10,
     CIFAR_10_FILES,
-    FASHION_MNIST,
     FASHION_MNIST_SHA256,
-    FOLDER_PREFIX,
     check_sha256,
     default_root,
     folder_of,
@@ -35,6 +32,7 @@ from models.data import (
     verified_folder,
 )
 from models.errors import DatasetCorrupt, DatasetMissing
+from models.options import CIFAR_10, FASHION_MNIST, FOLDER_PREFIX
 
 Progress = Callable[[str], None]
 Source = Callable[[Path, Progress], None]

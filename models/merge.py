@@ -7,24 +7,16 @@ Girdzijauskas (2019).
 """
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import WeightsDiffer
+from models.options import Merge
 
 Tensor = npt.NDArray[np.float32]
 
 MAX_AGE = 1 << 26  # ages times weights stay exact in float64 below this
-
-
-class Merge(StrEnum):
-    """How a device joins its own weights with a neighbor's."""
-
-    MEAN = "mean"
-    AGE_WEIGHTED = "age-weighted"
-    LIMITED = "limited"
 
 
 def mean(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,15 +17,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 from models.errors import MalformedSnapshot, SnapshotFault
+from models.options import Codec
 from models.registry import Architecture, TensorSpec
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -37,15 +36,6 @@ MAX_HEADER_BRACKETS = 4_000
 MAX_MAGNITUDE = 127 * 512.0  # no codec rounds a value below it to one above; honest weights are far below
 INT8_STEPS = 127
 SMALLEST_INT8_SCALE_INPUT = 2.0**-60  # a tensor below this is all zeros in int8
-ZSTD_LEVEL = 3
-
-
-class Codec(StrEnum):
-    """How each weight is stored. INT8 is the default on the air: 4 times smaller than FLOAT32."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    INT8 = "int8"
 
 
 _DTYPES: dict[Codec, np.dtype[Any]] = {
@@ -125,7 +115,7 @@ def check_weights(weights: Mapping[str, npt.NDArray[np.float32]], arch: Architec
 
 
 def size_bytes(arch: Architecture, codec: Codec) -> int:
-    """Return the length of every snapshot of `arch` under `codec`: the bound to give to `unpack`."""
+    """Return the length of every snapshot of `arch` under `codec`: the bound to give to `models.packing.unpack`."""
     scales = 4 * len(arch.tensors) if codec is Codec.INT8 else 0
     return len(header(arch, codec)) + arch.parameters * _DTYPES[codec].itemsize + scales
 
@@ -153,30 +143,6 @@ def claimed_architecture(data: bytes) -> str:
     Raises MalformedSnapshot if it does not say.
     """
     return _metadata(_header_fields(data)).get("architecture", "")
-
-
-def pack(data: bytes) -> bytes:
-    """Return `data` compressed for the wire: one zstd frame that states its content size."""
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
-
-
-def unpack(wire: bytes | bytearray, max_bytes: int) -> bytes:
-    """Return what `pack` was given, if that is at most `max_bytes` long.
-
-    Memory use is bounded by `max_bytes` before anything is decompressed. Raises MalformedSnapshot.
-    """
-    try:
-        stated_bytes = zstandard.frame_content_size(wire)
-        if stated_bytes < 0:
-            raise MalformedSnapshot(SnapshotFault.BAD_COMPRESSION, "the frame does not state its size")
-        if stated_bytes > max_bytes:
-            raise MalformedSnapshot(
-                SnapshotFault.TOO_LARGE, f"{stated_bytes} bytes unpacked, at most {max_bytes} expected"
-            )
-        unpacked: bytes = zstandard.ZstdDecompressor().decompress(wire, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise MalformedSnapshot(SnapshotFault.BAD_COMPRESSION, str(error)) from error
-    return unpacked
 
 
 def _snapshot(data: bytes, arch: Architecture, codec: Codec) -> Snapshot:

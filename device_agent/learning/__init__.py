@@ -1,6 +1,7 @@
 """Learning on the device: the two algorithms behind one adapter, and the child processes that compute.
 
-Nothing here imports torch but `train`, and nothing imports `train` but the training process.
+Nothing here imports torch but `train`, and nothing imports `train` but the training process. In the same way, what
+needs numpy (`shares`, `weights`) is imported by the children, and by a simulation, and not by an agent on a device.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contracts.states import VoteReason
+from models.options import Codec, Merge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,18 @@ class Assessor(Protocol):
 
     async def assess(self, previous: bytes, updated: bytes) -> Assessment:
         """Measure both snapshots. Raises `WorkerDied`."""
+        ...
+
+
+class Snapshots(Protocol):
+    """Does what takes arithmetic on weights, but no training."""
+
+    async def check(self, snapshot: bytes) -> None:
+        """Check every byte of a snapshot. Raises `MalformedSnapshot`, or `WorkerDied`."""
+        ...
+
+    async def merge(self, previous: Model, own: Model, kind: Merge, codec: Codec) -> Model:
+        """Merge two models, the same to the last bit on every device. Raises as `check`."""
         ...
 
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from device_agent.config import Section
-from device_agent.errors import ConfigError
-from models.data import FOLDER_PREFIX, Dataset, known_datasets
-from models.merge import Merge
-from models.partition import dirichlet, iid, label_shards
+from models.options import FOLDER_PREFIX, Codec, Merge, known_datasets
 from models.registry import families
-from models.snapshot import Codec
 
 TOKEN: Final = 10**18
 """Token base units in one token."""
 BASE_UNIT: Final = 1 / TOKEN
 """The least that there is of a token."""
 
-Rows = npt.NDArray[np.int64]
-"""Indices into the training part of a dataset, shape (n,)."""
+Rows = Sequence[int]
+"""Indices into the training part of a dataset."""
 
 
 class Data(Section):
@@ -76,27 +71,6 @@ class Learning(Section):
 def base_units(tokens: float) -> int:
     """Return whole tokens, as people write them, in base units."""
     return int(Decimal(str(tokens)) * TOKEN)
-
-
-def spread(data: Data, dataset: Dataset, *, count: int, seed: int) -> list[Rows]:
-    """Return the rows of the training part of each of `count` devices, in the order it goes round in them.
-
-    Every device that is told the same finds the same. Raises `ConfigError` if the data cannot be spread like that.
-    """
-    rng = np.random.default_rng([seed, 1])
-    labels = dataset.train_labels
-    try:
-        if data.partition == "iid":
-            parts = iid(labels, count, rng)
-        elif data.partition == "label_shards":
-            parts = label_shards(labels, count, data.labels_per_device, data.samples_per_label, rng)
-        else:
-            parts = dirichlet(labels, count, data.alpha, rng, min_samples=20)
-    except (ValueError, ArithmeticError) as error:
-        raise ConfigError(f"data.partition = {data.partition!r} cannot be made: {error}") from error
-    if data.partition == "label_shards":
-        return [rng.permutation(part) for part in parts]
-    return [rng.permutation(part)[: data.samples_per_device] for part in parts]
 
 
 def held_out(rows: Rows, share: float) -> tuple[Rows, Rows]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from device_agent.learning import Adapter, Trainer
+from device_agent.learning import Adapter, Snapshots, Trainer
 from device_agent.learning.choices import Learning
 from device_agent.learning.gossip import Gossip
 from device_agent.learning.local import LocalTrainer, Process, TrainingRates, Wait, wait_in_thread
@@ -27,8 +27,8 @@ def trainer_of(
     return LocalTrainer(process, data, architecture, codec=learning.codec, rates=rates, seed=seed, wait=wait)
 
 
-def adapter_of(learning: Learning, trainer: Trainer, architecture: Architecture) -> Adapter:
+def adapter_of(learning: Learning, trainer: Trainer, snapshots: Snapshots) -> Adapter:
     """Return the algorithm."""
     if learning.algorithm == "oppcl":
         return OppCL(trainer, max_rounds=learning.max_rounds, own_steps=learning.own_steps)
-    return Gossip(trainer, architecture, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps)
+    return Gossip(trainer, snapshots, codec=learning.codec, kind=learning.merge, own_steps=learning.own_steps)

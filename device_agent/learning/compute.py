@@ -11,26 +11,38 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from device_agent.errors import ConfigError
+from device_agent.learning.weights import merged
 from device_agent.learning.worker import (
     Answer,
+    Checked,
+    CheckTask,
     Failed,
     FreshTask,
     Kind,
     LocalData,
     Measured,
     MeasureTask,
+    Merged,
+    MergeTask,
+    Share,
+    ShareTask,
     Task,
     Trained,
+    TrainTask,
 )
 from models.data import Dataset, Images, Labels, load, take
 from models.errors import MalformedSnapshot, ModelsError
 from models.partition import flip_labels
-from models.registry import named
-from models.snapshot import decode, encode
+from models.registry import architecture, named
+from models.snapshot import decode, encode, parse
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,9 +62,11 @@ def _serve(connection: Connection[Any, Any], kind: Kind) -> None:
         try:
             answer: Answer = computing.do(task)
         except MalformedSnapshot as error:
-            answer = Failed(message=str(error), malformed=True)
-        except (ModelsError, MemoryError, ValueError, RuntimeError) as error:
-            answer = Failed(message=f"{type(error).__name__}: {error}", malformed=False)
+            answer = Failed(message=error.detail, fault=error.reason)
+        except (ModelsError, ConfigError) as error:
+            answer = Failed(message=str(error))
+        except (MemoryError, ValueError, RuntimeError) as error:
+            answer = Failed(message=f"{type(error).__name__}: {error}")
         try:
             connection.send(answer)
         except OSError:
@@ -87,8 +101,9 @@ class _Datasets:
     def own(self, data: LocalData) -> tuple[Images, Labels]:
         """Return a device's own images and labels."""
         dataset = self.get(data.dataset, data.root)
-        labels = dataset.train_labels[data.rows]
-        return take(dataset.train_images, data.rows), flip_labels(labels, dataset.classes) if data.flipped else labels
+        rows = np.asarray(data.rows, np.int64)
+        labels = dataset.train_labels[rows]
+        return take(dataset.train_images, rows), flip_labels(labels, dataset.classes) if data.flipped else labels
 
 
 class _Training:
@@ -104,8 +119,8 @@ class _Training:
         from device_agent.learning.train import train  # noqa: PLC0415
         from models.cnn import build, load_weights, state_to_weights  # noqa: PLC0415
 
-        if isinstance(task, MeasureTask):
-            raise TypeError("a training process measures nothing")
+        if not isinstance(task, FreshTask | TrainTask):
+            raise TypeError(f"a training process does not do {type(task).__name__}")
         torch.set_num_threads(1)
         if task.architecture not in self._networks:
             arch = named(task.architecture)
@@ -130,21 +145,34 @@ class _Training:
 
 
 class _Validation:
-    """Does measuring tasks. Never imports torch."""
+    """Does what needs no training. Never imports torch."""
 
     def __init__(self) -> None:
         self._datasets = _Datasets()
+        self._architecture = lru_cache(named)
         self._evaluators: dict[str, Any] = {}
 
     def do(self, task: Task) -> Answer:
-        from models.evaluate import Evaluator  # noqa: PLC0415 - a training process has no use for ONNX Runtime
+        match task:
+            case MeasureTask():
+                return self._measured(task)
+            case CheckTask():
+                parse(task.snapshot, self._architecture(task.architecture))
+                return Checked()
+            case MergeTask():
+                arch = self._architecture(task.architecture)
+                return Merged(model=merged(task.previous, task.own, task.kind, task.codec, arch))
+            case ShareTask():
+                return self._share(task)
+        raise TypeError(f"a validation process does not do {type(task).__name__}")
 
-        if not isinstance(task, MeasureTask):
-            raise TypeError(f"a validation process does not do {type(task).__name__}")
-        if task.architecture not in self._evaluators:
-            arch = named(task.architecture)
-            self._evaluators[arch.name] = (arch, Evaluator(arch))
-        arch, evaluator = self._evaluators[task.architecture]
+    def _measured(self, task: MeasureTask) -> Measured:
+        from models.evaluate import Evaluator  # noqa: PLC0415 - ONNX Runtime is large, and the rest does without
+
+        arch = self._architecture(task.architecture)
+        if arch.name not in self._evaluators:
+            self._evaluators[arch.name] = Evaluator(arch)
+        evaluator = self._evaluators[arch.name]
         if task.data is not None:
             images, labels = self._datasets.own(task.data)
         else:
@@ -157,6 +185,14 @@ class _Validation:
             except MalformedSnapshot:
                 correct.append(None)
         return Measured(correct=tuple(correct), total=len(labels))
+
+    def _share(self, task: ShareTask) -> Share:
+        from device_agent.learning.shares import spread  # noqa: PLC0415 - once in a life
+
+        dataset = self._datasets.get(task.data.dataset, None)
+        arch = architecture(task.family, dataset.input_shape, dataset.classes)
+        shares = spread(task.data, dataset, count=task.of, seed=task.seed)
+        return Share(architecture=arch.name, rows=shares[task.number])
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ snapshots computes the same bytes.
 
 from __future__ import annotations
 
-from device_agent.learning import Model, Trainer
-from models.merge import Merge, merge
-from models.registry import Architecture
-from models.snapshot import Codec, decode, encode
+from device_agent.learning import Model, Snapshots, Trainer
+from models.options import Codec, Merge
 
 
 class Gossip:
@@ -17,27 +15,17 @@ class Gossip:
 
     label = "gossip"
 
-    def __init__(
-        self, trainer: Trainer, architecture: Architecture, *, codec: Codec, kind: Merge, own_steps: int
-    ) -> None:
+    def __init__(self, trainer: Trainer, snapshots: Snapshots, *, codec: Codec, kind: Merge, own_steps: int) -> None:
         """Set how models are merged, and how many mini-batches follow a merge."""
         self._trainer = trainer
-        self._architecture = architecture
+        self._snapshots = snapshots
         self._codec = codec
         self._kind = kind
         self._own_steps = own_steps
 
     async def contribute(self, previous: Model, own: Model) -> Model:
         """Merge this device's model into the Learner's."""
-        weights = merge(
-            self._kind,
-            decode(previous.data, self._architecture),
-            previous.age,
-            decode(own.data, self._architecture),
-            own.age,
-        )
-        snapshot = encode(weights, self._architecture, self._codec)
-        return Model(data=snapshot.data, digest=snapshot.digest, age=max(previous.age, own.age))
+        return await self._snapshots.merge(previous, own, self._kind, self._codec)
 
     async def adopt(self, updated: Model) -> Model:
         """Train the merged model on this device's data."""

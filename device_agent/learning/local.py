@@ -1,4 +1,4 @@
-"""Trainer and assessor of one device over its child processes.
+"""What trains, measures, checks and merges for one device, over its child processes.
 
 How an answer is waited for is passed in: a device waits for the process; a simulation lets virtual time pass, as long
 as the device would have taken, and then takes the answer.
@@ -15,17 +15,21 @@ from device_agent.errors import WorkerDied
 from device_agent.learning import Assessment, Model
 from device_agent.learning.worker import (
     Answer,
+    Checked,
+    CheckTask,
     Failed,
     LocalData,
     Measured,
     MeasureTask,
+    Merged,
+    MergeTask,
     Task,
     Trained,
     TrainTask,
 )
-from models.errors import MalformedSnapshot, SnapshotFault
+from models.errors import MalformedSnapshot
+from models.options import Codec, Merge
 from models.registry import Architecture
-from models.snapshot import Codec
 
 
 class Process(Protocol):
@@ -39,14 +43,18 @@ class Process(Protocol):
         """Wait for its answer."""
         ...
 
+    def do(self, task: Task) -> Answer:
+        """Both."""
+        ...
 
-Wait = Callable[[Process, int, int], Awaitable[Answer]]
-"""Waits for (process, ticket), a job over that many images."""
+
+Wait = Callable[[Process, Task, int], Awaitable[Answer]]
+"""Has a process do a task over that many images, and waits for the answer."""
 
 
-async def wait_in_thread(process: Process, ticket: int, _images: int) -> Answer:
-    """Wait for as long as it takes, leaving the event loop free."""
-    return await asyncio.to_thread(process.answer, ticket)
+async def wait_in_thread(process: Process, task: Task, _images: int = 0) -> Answer:
+    """Wait for as long as it takes, leaving the event loop free, also while the process is started."""
+    return await asyncio.to_thread(process.do, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ class LocalTrainer:
         )
         images = steps * self._rates.batch_size
         self._images += images
-        answer = await self._wait(self._process, self._process.give(task), images)
+        answer = await self._wait(self._process, task, images)
         if not isinstance(answer, Trained):
             raise _failure(answer)
         return Model(data=answer.snapshot, digest=answer.digest, age=model.age + steps)
@@ -117,14 +125,37 @@ class LocalAssessor:
     async def assess(self, previous: bytes, updated: bytes) -> Assessment:
         """See `device_agent.learning.Assessor`."""
         task = MeasureTask(architecture=self._architecture.name, snapshots=(previous, updated), data=self._data)
-        answer = await self._wait(self._process, self._process.give(task), 2 * len(self._data.rows))
+        answer = await self._wait(self._process, task, 2 * len(self._data.rows))
         if not isinstance(answer, Measured):
             raise _failure(answer)
         before, after = answer.correct
         return Assessment(previous_correct=before, updated_correct=after, total=answer.total)
 
 
+class LocalSnapshots:
+    """Checks and merges in a child process, so that the agent itself needs no numpy."""
+
+    def __init__(self, process: Process, architecture: Architecture) -> None:
+        self._process = process
+        self._architecture = architecture
+
+    async def check(self, snapshot: bytes) -> None:
+        """See `device_agent.learning.Snapshots`."""
+        task = CheckTask(architecture=self._architecture.name, snapshot=snapshot)
+        answer = await wait_in_thread(self._process, task)
+        if not isinstance(answer, Checked):
+            raise _failure(answer)
+
+    async def merge(self, previous: Model, own: Model, kind: Merge, codec: Codec) -> Model:
+        """See `device_agent.learning.Snapshots`."""
+        task = MergeTask(architecture=self._architecture.name, previous=previous, own=own, kind=kind, codec=codec)
+        answer = await wait_in_thread(self._process, task)
+        if not isinstance(answer, Merged):
+            raise _failure(answer)
+        return answer.model
+
+
 def _failure(answer: Answer) -> Exception:
-    if isinstance(answer, Failed) and answer.malformed:
-        return MalformedSnapshot(SnapshotFault.NOT_FINITE, answer.message)
+    if isinstance(answer, Failed) and answer.fault is not None:
+        return MalformedSnapshot(answer.fault, answer.message)
     return WorkerDied(f"the child process answered {answer}")

@@ -1,4 +1,4 @@
-"""Child processes that compute: one trains (torch), one measures (ONNX Runtime). Tasks in, answers out.
+"""Child processes that compute: one trains (torch), one checks and measures (ONNX Runtime). Tasks in, answers out.
 
 They are processes so that torch is never loaded where it is not needed, so that a crash in native code or a lack of
 memory ends a child and not the agent, and so that the agent answers peers while a model trains. The pipe carries
@@ -13,17 +13,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from device_agent.errors import WorkerDied
-from models.snapshot import Codec
+from device_agent.learning import Model
+from device_agent.learning.choices import Data, Rows
+from models.errors import SnapshotFault
+from models.options import Codec, Merge
 
 
 class Kind(Enum):
@@ -47,13 +48,13 @@ class LocalData:
     Attributes:
         dataset: name, as `models.data.load` takes it.
         root: where datasets lie; None = the usual place.
-        rows: indices into the training part, shape (n,).
+        rows: indices into the training part.
         flipped: whether every label is replaced by its mirror (a label-flip attacker).
     """
 
     dataset: str
     root: Path | None
-    rows: npt.NDArray[np.int64] = field(repr=False)
+    rows: Rows = field(repr=False)
     flipped: bool = False
 
 
@@ -111,15 +112,73 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTask:
+    """Check every byte of a snapshot."""
+
+    architecture: str
+    snapshot: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """It is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeTask:
+    """Merge two models."""
+
+    architecture: str
+    previous: Model = field(repr=False)
+    own: Model = field(repr=False)
+    kind: Merge
+    codec: Codec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What came of it."""
+
+    model: Model = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareTask:
+    """Find a device's share of a dataset, and the architecture of a family that fits its images.
+
+    Attributes:
+        data: what is shared out, and how.
+        family: of architectures.
+        number: of the device, from 0, among `of`.
+        of: so many devices.
+        seed: what all of them agree on.
+    """
+
+    data: Data
+    family: str
+    number: int
+    of: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A device's rows, and the name of the architecture."""
+
+    architecture: str
+    rows: Rows = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The task could not be done; `malformed` if a snapshot was the reason."""
+    """The task could not be done; `fault`: what is wrong with a snapshot, if that was the reason."""
 
     message: str
-    malformed: bool
+    fault: SnapshotFault | None = None
 
 
-Task = TrainTask | FreshTask | MeasureTask
-Answer = Trained | Measured | Failed
+Task = TrainTask | FreshTask | MeasureTask | CheckTask | MergeTask | ShareTask
+Answer = Trained | Measured | Checked | Merged | Share | Failed
 
 
 class Child:
@@ -127,6 +186,7 @@ class Child:
 
     The process is started with the first task, so that an idle device has the memory for itself, and started anew
     with the next task after it has died.
+    Threads use `do` and `rest` alone, which take turns.
     """
 
     def __init__(self, kind: Kind) -> None:
@@ -138,6 +198,8 @@ class Child:
         self._given = 0
         self._read = 0
         self._answers: dict[int, Answer] = {}
+        self._turn = threading.Lock()
+        self._given_at_last_rest = 0
 
     @property
     def pid(self) -> int | None:
@@ -154,6 +216,22 @@ class Child:
             raise WorkerDied(self._epitaph()) from error
         self._given += 1
         return self._given - 1
+
+    def do(self, task: Task) -> Answer:
+        """Give a task and wait for its answer, in a thread; several take turns. Raises `WorkerDied`."""
+        with self._turn:
+            return self.answer(self.give(task))
+
+    def rest(self) -> None:
+        """End the child, in a thread, if nothing was asked of it since the last rest: the next task starts it anew."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            if self._given == self._given_at_last_rest:
+                self.close()
+            self._given_at_last_rest = self._given
+        finally:
+            self._turn.release()
 
     def ready(self, ticket: int) -> bool:
         """Return whether `answer` would not block."""

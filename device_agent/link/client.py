@@ -20,7 +20,7 @@ from device_agent.link.limits import Limits
 from device_agent.link.parts import Part, Parts
 from device_agent.radio import Endpoint, PeerId, RadioId
 from models.errors import MalformedSnapshot
-from models.snapshot import unpack
+from models.packing import unpack
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from models.snapshot import pack
+from models.packing import pack
 
 _KEPT = 2
 

@@ -14,6 +14,7 @@ from device_agent.learning import Model
 from device_agent.learning.choices import Rows, base_units, held_out
 from device_agent.learning.compose import adapter_of, trainer_of
 from device_agent.learning.local import LocalAssessor
+from device_agent.learning.weights import SnapshotsHere
 from device_agent.learning.worker import Child, LocalData
 from device_agent.loopback.clock import VirtualClock
 from device_agent.loopback.given import Given
@@ -98,7 +99,8 @@ async def make_device(
         seed=scenario.seed,
         wait=wait_virtually(scenario.devices.training_images_per_s),
     )
-    adapter = adapter_of(learning, trainer, given.arch)
+    snapshots = SnapshotsHere(given.arch)
+    adapter = adapter_of(learning, trainer, snapshots)
     initial = await trainer.train(blank, steps=learning.warmup_steps) if learning.warmup_steps else blank
     seen.models[device] = [initial.digest]
     seen.referee.ask(initial.digest, initial.data)
@@ -128,6 +130,7 @@ async def make_device(
         )
         if validator
         else None,
+        snapshots=snapshots,
         gateway=place.gateway,
         clock=place.clock,
         journal=journal,

@@ -18,7 +18,8 @@ from contracts.identity import Identity
 from contracts.localchain import LocalChain, open_chain
 from device_agent.errors import WorkerDied
 from device_agent.learning import Model
-from device_agent.learning.choices import base_units, spread
+from device_agent.learning.choices import base_units
+from device_agent.learning.shares import spread
 from device_agent.learning.worker import Child, FreshTask, Kind, Trained
 from device_agent.loopback.bank import Bank
 from device_agent.loopback.blocks import Blocks, escrow_settings, open_relay

@@ -34,8 +34,9 @@ from device_agent.learning.worker import Child, FreshTask, Kind, LocalData, Meas
 from models.cnn import build, load_weights
 from models.data import load, normalise
 from models.evaluate import Evaluator
+from models.options import Codec
 from models.registry import named
-from models.snapshot import Codec, decode
+from models.snapshot import decode
 
 DATASET = "fashion-mnist"
 ARCHITECTURE = "cnn6-28x28x1"

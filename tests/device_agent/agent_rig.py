@@ -24,9 +24,11 @@ from device_agent.gateway import AccountFacts, ChainFacts, Job
 from device_agent.journal import Journal
 from device_agent.last_view import LastView
 from device_agent.learning import Assessor, Model
+from device_agent.learning.weights import SnapshotsHere
 from device_agent.own_model import OwnModel
 from device_agent.pace import Pace
 from device_agent.settings import Door, Settings
+from device_agent.transport import Request, Response
 from models.registry import Architecture, TensorSpec
 
 ESCROW, TOKEN = "0x" + "e" * 40, "0x" + "d" * 40
@@ -79,7 +81,6 @@ class FakeGateway:
     """Answers what it is set to; an exception as an answer is raised. A list is answered from the front."""
 
     facts: ChainFacts = FACTS
-    known: ChainFacts | None = None
     accounts: dict[str, AccountFacts] = field(default_factory=dict)
     submits: list[Exception | None] = field(default_factory=list)
     submitted: list[bytes] = field(default_factory=list)
@@ -94,9 +95,6 @@ class FakeGateway:
     async def chain(self) -> ChainFacts:
         await asyncio.sleep(0)
         return self.facts
-
-    async def known_chain(self) -> ChainFacts:
-        return self.known or self.facts
 
     async def account(self, address: str) -> AccountFacts:
         await asyncio.sleep(0)
@@ -162,6 +160,19 @@ class FakeLink:
         return self.data
 
 
+@dataclass(frozen=True)
+class FakeTransport:
+    """The way to a gateway that answers everything alike."""
+
+    response: Response
+
+    async def ask(self, request: Request, *, silence_s: float, max_bytes: int) -> Response:
+        return self.response
+
+    async def close(self) -> None:
+        return None
+
+
 class FakeAdapter:
     """Makes one fixed model; `fault` is raised instead."""
 
@@ -224,7 +235,7 @@ class Party:
             view=self.view,
             adapter=self.adapter,
             assessor=assessor,
-            architecture=ARCHITECTURE,
+            snapshots=SnapshotsHere(ARCHITECTURE),
             own=self.own,
             settings=SETTINGS,
             identity=identity,

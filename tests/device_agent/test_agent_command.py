@@ -106,6 +106,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert said.stdout.splitlines()[-1] == "[]"
 
 
+def test_an_agent_on_a_device_carries_nothing_that_computes() -> None:
+    program = (
+        "import sys, device_agent.live, device_agent.run_command\n"
+        "print([name for name in ('web3', 'numpy', 'torch', 'onnxruntime', 'rich', 'matplotlib', 'flask', 'httpx')"
+        " if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert said.stdout.splitlines()[-1] == "[]"
+
+
 def test_python_m_is_the_same_command() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "device_agent", "scenarios"], capture_output=True, text=True, timeout=30, check=True

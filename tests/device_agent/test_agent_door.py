@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent_rig import ARCHITECTURE, BATCHED, FACTS, NOW_S, FakeGateway, Party, account, chain_view
+from agent_rig import ARCHITECTURE, BATCHED, FACTS, NOW_S, FakeGateway, Party, StillClock, account, chain_view
 from agent_values import (
     LEARNER,
     LEARNER_SALT,
@@ -44,6 +44,7 @@ from device_agent.encounter import (
 from device_agent.errors import GatewayRefused
 from device_agent.gateway import Job
 from device_agent.journal import Journal, NewOperation
+from device_agent.last_view import LastView
 from device_agent.messages import Accept, Decline, Refusal, encode, parse
 from device_agent.outbox import Outbox
 from device_agent.radio import PeerId
@@ -200,6 +201,7 @@ def test_a_vote_is_signed_for_the_encounter_and_the_digest(journal: Journal) -> 
         identity=WORKING,
         assessor=FakeAssessor(GOOD),
         gateway=gateway,  # type: ignore[arg-type]
+        view=LastView(gateway, journal, StillClock()),  # type: ignore[arg-type]
         journal=journal,
         architecture=ARCHITECTURE,
         settings=BATCHED,

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from agent_rig import ARCHITECTURE, FACTS, NOW_S, SETTINGS, FakeGateway
+from agent_rig import ARCHITECTURE, FACTS, NOW_S, SETTINGS, FakeGateway, StillClock
 from agent_values import NEIGHBOR, NEIGHBOR_SALT, VOTE_BY, WORKING, proposal
 
 from contracts.calls import Vote, decode
@@ -16,6 +16,7 @@ from device_agent.duty import Duty
 from device_agent.errors import GatewayRefused, GatewayUnreachable, WorkerDied
 from device_agent.gateway import ChainFacts, Job
 from device_agent.journal import Journal
+from device_agent.last_view import LastView
 from device_agent.learning import Assessment
 from models.errors import MalformedSnapshot, SnapshotFault
 
@@ -67,6 +68,7 @@ def look(
                 identity=WORKING,
                 assessor=FakeAssessor(found),
                 gateway=gateway,  # type: ignore[arg-type]
+                view=LastView(gateway, journal, StillClock()),  # type: ignore[arg-type]
                 journal=journal,
                 architecture=ARCHITECTURE,
                 settings=SETTINGS,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from device_agent import systemd
@@ -37,13 +36,11 @@ class Training:
         self.tasks: list[Task] = []
         self.runs = False
 
-    def give(self, task: Task) -> int:
+    def do(self, task: Task) -> Trained:
         self.runs = True
         self.tasks.append(task)
-        return len(self.tasks) - 1
-
-    def answer(self, ticket: int) -> Trained:
-        return Trained(snapshot=b"model %d" % ticket, digest=bytes([ticket]) * 32, loss=0.5)
+        number = len(self.tasks) - 1
+        return Trained(snapshot=b"model %d" % number, digest=bytes([number]) * 32, loss=0.5)
 
     def close(self) -> None:
         self.runs = False
@@ -55,10 +52,12 @@ def test_the_process_that_made_the_first_model_is_not_kept(tmp_path: Path, warmu
     training: Any = Training()
     arch = architecture("cnn6", (1, 28, 28))
     rates = TrainingRates(batch_size=1, learning_rate=0.1, momentum=0.0)
-    data = LocalData(dataset="fashion-mnist", root=None, rows=np.arange(10))
+    data = LocalData(dataset="fashion-mnist", root=None, rows=range(10))
     trainer = LocalTrainer(training, data, arch, codec=told.learning.codec, rates=rates, seed=1)
     nobody: Any = None
-    learning = _Learning(architecture=arch, training=training, validation=nobody, trainer=trainer, assessor=nobody)
+    learning = _Learning(
+        architecture=arch, training=training, validation=nobody, trainer=trainer, assessor=nobody, snapshots=nobody
+    )
     made = asyncio.run(_first_model(told, learning))
     assert (made.data, made.age) == (last, warmup_steps)
     assert not training.runs

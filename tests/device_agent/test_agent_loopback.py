@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import httpx
 import pytest
-from flask import Flask, Response, abort, request
+from flask import Flask, abort, request
 
 from device_agent.errors import LinkLost, PeerFault
 from device_agent.learning.worker import Measured
@@ -18,7 +17,8 @@ from device_agent.loopback.clock import VirtualClock, VirtualLoop, WorldStalled
 from device_agent.loopback.contacts import Contact
 from device_agent.loopback.world import Air, InProcessTransport, World, wait_virtually
 from device_agent.radio import Endpoint, PeerId, Sighting
-from models.snapshot import pack
+from device_agent.transport import Request, Response
+from models.packing import pack
 
 T = TypeVar("T")
 A, B, C = (PeerId(name) for name in "abc")
@@ -204,26 +204,29 @@ def test_requests_reach_the_application_and_take_no_time() -> None:
     app = Flask("test")
 
     @app.put("/echo/<name>")
-    def echo(name: str) -> Response:
-        return Response(name.encode() + request.data, 201, headers={"X-Was": str(request.args["q"])})
+    def echo(name: str) -> tuple[bytes, int]:
+        return name.encode() + request.data + b": " + request.args["q"].encode(), 201
 
     @app.get("/no")
-    def no() -> Response:
+    def no() -> str:
         abort(404)
 
     @app.get("/broken")
-    def broken() -> Response:
+    def broken() -> str:
         raise RuntimeError("a bug")
 
     app.testing = True
 
     async def main() -> float:
-        async with httpx.AsyncClient(base_url="http://x", transport=InProcessTransport(app)) as client:
-            answer = await client.put("/echo/hi", params={"q": "1"}, content=b" there")
-            assert (answer.status_code, answer.content, answer.headers["X-Was"]) == (201, b"hi there", "1")
-            assert (await client.get("/no")).status_code == 404
-            with pytest.raises(RuntimeError, match="a bug"):
-                await client.get("/broken")
+        way = InProcessTransport(app)
+
+        async def ask(method: str, target: str, body: bytes = b"") -> Response:
+            return await way.ask(Request(method=method, target=target, body=body), silence_s=1, max_bytes=100)
+
+        assert await ask("PUT", "/echo/hi?q=1%202", b" there") == Response(status=201, body=b"hi there: 1 2")
+        assert (await ask("GET", "/no")).status == 404
+        with pytest.raises(RuntimeError, match="a bug"):
+            await ask("GET", "/broken")
         return now_s()
 
     assert virtually(main()) == 0
@@ -232,7 +235,7 @@ def test_requests_reach_the_application_and_take_no_time() -> None:
 def test_a_job_takes_as_long_as_the_device_would() -> None:
     class Process:
         def give(self, task: object) -> int:
-            return 0
+            return int(str(task))
 
         def answer(self, ticket: int) -> Measured:
             return Measured(correct=(ticket,), total=now_s_int())
@@ -240,4 +243,4 @@ def test_a_job_takes_as_long_as_the_device_would() -> None:
     def now_s_int() -> int:
         return int(now_s())
 
-    assert virtually(wait_virtually(50.0)(Process(), 3, 200)) == Measured(correct=(3,), total=4)  # type: ignore[arg-type]
+    assert virtually(wait_virtually(50.0)(Process(), "3", 200)) == Measured(correct=(3,), total=4)  # type: ignore[arg-type]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from typing import Any
 
-import httpx
 import pytest
-from agent_rig import ESCROW, FACTS, SETTINGS, FakeGateway, account
+from agent_rig import ESCROW, FACTS, SETTINGS, FakeGateway, FakeTransport, account
 from eth_account.typed_transactions import TypedTransaction
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
@@ -20,6 +20,7 @@ from device_agent.gateway import AccountFacts, GatewayClient
 from device_agent.journal import Journal, NewOperation
 from device_agent.outbox import Outbox
 from device_agent.staking import join, joined_before
+from device_agent.transport import Response
 
 ME = Identity(b"\x03" * 32)
 
@@ -311,7 +312,7 @@ _SENSIBLE_CHAIN = _CHAIN | {
     ],
 )
 def test_an_answer_that_makes_no_sense_counts_as_none(answer: object) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    transport = FakeTransport(Response(status=200, body=json.dumps(answer).encode()))
 
     async def main() -> None:
         client = GatewayClient("http://gateway", transport=transport)
@@ -329,14 +330,13 @@ def test_an_answer_that_makes_no_sense_counts_as_none(answer: object) -> None:
 @pytest.mark.parametrize("body", [b"\xff", b"[" * 100_000, b"{", b"9" * 5000])
 def test_an_answer_that_is_no_json_counts_as_none(body: bytes) -> None:
     for status, fault in ((200, GatewayUnreachable), (500, GatewayUnreachable), (400, GatewayRefused)):
-        answer = httpx.Response(status, content=body)
-        transport = httpx.MockTransport(lambda _, answer=answer: answer)
+        transport = FakeTransport(Response(status=status, body=body))
         with pytest.raises(fault):
             asyncio.run(GatewayClient("http://gateway", transport=transport).chain())
 
 
 @pytest.mark.parametrize("body", [b"x" * 101, b"other bytes"])
 def test_a_model_that_is_too_large_or_another_one_is_refused(body: bytes) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    transport = FakeTransport(Response(status=200, body=body))
     with pytest.raises(GatewayRefused):
         asyncio.run(GatewayClient("http://gateway", transport=transport).get_model(b"d" * 32, max_bytes=100))

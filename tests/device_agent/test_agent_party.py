@@ -35,6 +35,7 @@ from device_agent.errors import GatewayRefused, LinkLost, PeerFault, WorkerDied
 from device_agent.health import Vitals
 from device_agent.journal import Journal
 from device_agent.learning import Model
+from device_agent.learning.weights import SnapshotsHere
 from device_agent.messages import Accept, Offer, Reveal, encode, parse
 from device_agent.own_model import MAX_AGE, OwnModel
 from device_agent.radio import PeerId
@@ -377,6 +378,7 @@ def test_what_is_under_way_goes_on_while_a_device_gets_in_again(
         link=one.link,  # type: ignore[arg-type]
         adapter=one.adapter,
         assessor=None,
+        snapshots=SnapshotsHere(ARCHITECTURE),
         gateway=one.gateway,  # type: ignore[arg-type]
         clock=SystemClock(),
         journal=journal,

@@ -139,7 +139,9 @@ def test_the_least_stake_and_the_reward_are_enough_on_both_sides(journal: Journa
 
 def test_a_stale_count_of_seats_is_no_reason_to_decline(journal: Journal) -> None:
     rig = Rig(journal)
-    rig.party.gateway.known = dataclasses.replace(FACTS, seat_count=SEATS - 1)
+    rig.party.gateway.facts = dataclasses.replace(FACTS, seat_count=SEATS - 1)
+    asyncio.run(rig.party.view.ask())
+    rig.party.gateway.facts = FACTS
     (answer,) = rig.answers((PEER, proposal(**GOOD)))
     assert isinstance(answer, Accept)
 

@@ -6,18 +6,24 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from device_agent.errors import WorkerDied
 from device_agent.learning import Model
+from device_agent.learning.choices import Data
 from device_agent.learning.gossip import Gossip
-from device_agent.learning.local import LocalAssessor, LocalTrainer, TrainingRates
+from device_agent.learning.local import LocalAssessor, LocalSnapshots, LocalTrainer, TrainingRates
 from device_agent.learning.oppcl import OppCL
+from device_agent.learning.weights import SnapshotsHere
 from device_agent.learning.worker import (
+    Checked,
+    CheckTask,
     Child,
     Failed,
     FreshTask,
@@ -25,6 +31,7 @@ from device_agent.learning.worker import (
     LocalData,
     Measured,
     MeasureTask,
+    ShareTask,
     Trained,
     TrainTask,
 )
@@ -33,9 +40,9 @@ from device_agent.loopback.world import wait_virtually
 from models.data import Dataset, load
 from models.errors import MalformedSnapshot
 from models.fetch import fetch
-from models.merge import Merge
+from models.options import Codec, Merge
 from models.registry import Architecture, architecture
-from models.snapshot import Codec, encode, parse
+from models.snapshot import encode, parse
 
 pytestmark = pytest.mark.timeout(120)
 DATASET = "fashion-mnist"
@@ -75,7 +82,7 @@ def fresh(trainer: Child, arch: Architecture) -> Trained:
 
 def rows(dataset: Dataset, count: int, *, flipped: bool = False, start: int = 0) -> LocalData:
     assert count <= len(dataset.train_labels)
-    return LocalData(dataset=DATASET, root=None, rows=np.arange(start, start + count, dtype=np.int64), flipped=flipped)
+    return LocalData(dataset=DATASET, root=None, rows=range(start, start + count), flipped=flipped)
 
 
 def training(snapshot: bytes, data: LocalData, arch: Architecture, **changes: int) -> TrainTask:
@@ -177,7 +184,7 @@ def test_a_malformed_snapshot_is_none_or_failed_and_the_child_goes_on(
     }[damage]
     answer = trainer.answer(trainer.give(training(bad, rows(dataset, 50), arch)))
     assert isinstance(answer, Failed)
-    assert answer.malformed
+    assert answer.fault is not None
     measured = validator.answer(
         validator.give(MeasureTask(architecture=arch.name, snapshots=(bad, fresh.snapshot), data=rows(dataset, 50)))
     )
@@ -201,15 +208,15 @@ def test_weights_that_overflow_are_measured_or_refused_and_end_no_child(
 def test_a_missing_dataset_is_answered(
     trainer: Child, validator: Child, fresh: Trained, arch: Architecture, tmp_path: Path
 ) -> None:
-    missing = LocalData(dataset=DATASET, root=tmp_path, rows=np.arange(5))
+    missing = LocalData(dataset=DATASET, root=tmp_path, rows=range(5))
     for child, task in (
         (trainer, training(fresh.snapshot, missing, arch)),
         (validator, MeasureTask(architecture=arch.name, snapshots=(), data=missing)),
     ):
         answer = child.answer(child.give(task))
         assert isinstance(answer, Failed)
-        assert not answer.malformed
-        assert "DatasetMissing" in answer.message
+        assert answer.fault is None
+        assert "fashion-mnist is not in" in answer.message
 
 
 def test_a_killed_child_is_told_and_a_new_one_takes_the_next_task(dataset: Dataset, arch: Architecture) -> None:
@@ -265,9 +272,10 @@ def test_both_algorithms_learn_over_the_adapter(
         own = await local_trainer(0).train(blank, steps=4)
         assert own.age == 4
         assessor = LocalAssessor(validator, rows(dataset, 200, start=1000), arch)
+        merging = LocalSnapshots(validator, arch)
         for adapter, age in (
             (OppCL(local_trainer(300), max_rounds=5, own_steps=2), 9),
-            (Gossip(local_trainer(300), arch, codec=Codec.INT8, kind=Merge.MEAN, own_steps=2), 4),
+            (Gossip(local_trainer(300), merging, codec=Codec.INT8, kind=Merge.MEAN, own_steps=2), 4),
         ):
             updated = await adapter.contribute(own, blank)
             assert updated.age == age
@@ -290,12 +298,80 @@ def test_a_failed_answer_becomes_the_exception_that_fits(
         return LocalTrainer(trainer, data, arch, codec=Codec.INT8, rates=rates, seed=1, wait=wait)
 
     async def main() -> None:
-        here = LocalData(dataset=DATASET, root=None, rows=np.arange(50))
+        here = LocalData(dataset=DATASET, root=None, rows=range(50))
         with pytest.raises(MalformedSnapshot):
             await trainer_on(here).train(Model(data=b"no", digest=b"", age=0), steps=1)
-        missing = LocalData(dataset=DATASET, root=tmp_path, rows=np.arange(50))
-        with pytest.raises(WorkerDied, match="DatasetMissing"):
+        missing = LocalData(dataset=DATASET, root=tmp_path, rows=range(50))
+        with pytest.raises(WorkerDied, match="fashion-mnist is not in"):
             await trainer_on(missing).train(Model(data=fresh.snapshot, digest=b"", age=0), steps=1)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
+
+
+# -- what needs numbers, and no training ------------------------------------------------------------------------------
+
+
+def test_snapshots_are_checked_and_merged_in_the_child_as_they_are_here(
+    trainer: Child, validator: Child, fresh: Trained, arch: Architecture
+) -> None:
+    other = trainer.answer(trainer.give(FreshTask(architecture=arch.name, codec=Codec.INT8, seed=2)))
+    assert isinstance(other, Trained)
+    there, here = LocalSnapshots(validator, arch), SnapshotsHere(arch)
+    first, second = (Model(data=one.snapshot, digest=one.digest, age=age) for one, age in ((fresh, 3), (other, 8)))
+
+    async def main() -> None:
+        for kind in Merge:
+            merged = await there.merge(first, second, kind, Codec.INT8)
+            assert merged == await here.merge(first, second, kind, Codec.INT8)
+            assert merged.age == 8
+        await there.check(fresh.snapshot)
+        for bad in (b"", fresh.snapshot[:-1], fresh.snapshot + b"\0", b"\xff" * len(fresh.snapshot)):
+            said = []
+            for one in (there, here):
+                with pytest.raises(MalformedSnapshot) as refused:
+                    await one.check(bad)
+                said.append((refused.value.reason, str(refused.value)))
+            assert said[0] == said[1]
+
+    asyncio.run(main())
+
+
+def test_every_device_finds_its_own_share_and_no_other(validator: Child, dataset: Dataset) -> None:
+    def share(number: int, **data: Any) -> Any:
+        task = ShareTask(data=Data(**data), family="cnn6", number=number, of=3, seed=5)
+        return validator.answer(validator.give(task))
+
+    found = [share(number, samples_per_device=100) for number in (0, 1, 2)]
+    assert {one.architecture for one in found} == {"cnn6-28x28x1"}
+    rows = [row for one in found for row in one.rows]
+    assert len(rows) == len(set(rows)) == 300
+    assert max(rows) < len(dataset.train_labels)
+    assert share(1, samples_per_device=100) == found[1]
+    impossible = share(0, partition="label_shards", labels_per_device=10, samples_per_label=6000)
+    assert isinstance(impossible, Failed)
+    assert "too few" in impossible.message
+    missing = share(0, dataset="folder:/nowhere")
+    assert isinstance(missing, Failed)
+    assert "/nowhere" in missing.message
+
+
+def test_threads_take_turns_and_a_rest_ends_only_who_had_nothing_to_do(fresh: Trained, arch: Architecture) -> None:
+    child = Child(Kind.VALIDATION)
+    good = CheckTask(architecture=arch.name, snapshot=fresh.snapshot)
+    bad = CheckTask(architecture=arch.name, snapshot=b"")
+    try:
+        child.rest()
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(child.do, [good, bad] * 20))
+        assert answers[::2] == [Checked()] * 20
+        assert all(isinstance(one, Failed) for one in answers[1::2])
+        first = child.pid
+        child.rest()
+        assert child.pid == first  # it had work since the last one
+        child.rest()
+        assert child.pid is None
+        assert child.do(good) == Checked()
+        assert child.pid not in (None, first)
+    finally:
+        child.close()

@@ -17,7 +17,7 @@ from agents import Field, FieldAgent, MakeBridge, field_of, wait_for
 
 from device_agent.encounter import Role, Stage
 from device_agent.radio.mdns import Fault
-from models.snapshot import pack
+from models.packing import pack
 
 OPENED = frozenset({Stage.OPEN, Stage.WORKING, Stage.OFFERED, Stage.FETCHING, Stage.REPORTING, Stage.VOTING})
 """The amounts are locked by then."""

@@ -14,6 +14,7 @@ from contracts.requests import enrolment_digest
 from device_agent.errors import GatewayRefused, GatewayUnreachable
 from device_agent.gateway import GatewayClient
 from device_agent.loopback.world import InProcessTransport
+from device_agent.transport import Request
 from gateway.config import Access, DoorSettings
 from gateway.door import PUBLIC
 from gateway.enrolment import Enrolment
@@ -267,7 +268,7 @@ def test_the_client_goes_on_with_an_upload_that_broke_off(closed: Rig) -> None:
 
     async def live() -> None:
         one = client(closed)
-        await one._json("PUT", MODEL_PATH, content=MODEL[:100], headers=first)
+        await one._json(Request(method="PUT", target=MODEL_PATH, body=MODEL[:100], headers=first))
         await client(closed).put_model(digest, MODEL, part_bytes=150)
         assert await one.get_model(digest, max_bytes=len(MODEL)) == MODEL
         await one.put_model(digest, MODEL, part_bytes=150)  # it is there: nothing is sent

@@ -20,6 +20,7 @@ from waitress import wasyncore
 from device_agent.errors import GatewayUnreachable
 from device_agent.gateway import GatewayClient
 from device_agent.pinning import pinned_context, read_fingerprint
+from device_agent.transport import Request
 from gateway.answering import answer_errors
 from gateway.certificate import fingerprint, make_certificate, server_context
 from gateway.config import TlsSettings
@@ -129,7 +130,7 @@ def test_what_the_server_itself_refuses_is_json_too(
 async def ask_once(url: str, known: bytes) -> int:
     client = GatewayClient(url, fingerprint=known)
     try:
-        return (await client._send("GET", "/who")).status_code
+        return (await client._send(Request(method="GET", target="/who"))).status
     finally:
         await client.close()
 

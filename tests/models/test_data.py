@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import models.data
+import models.options
 from models.data import (
     CIFAR_10_FILES,
     FASHION_MNIST_SHA256,
@@ -86,13 +87,13 @@ def test_an_unknown_dataset_is_refused() -> None:
 def test_an_entry_point_can_bring_a_dataset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fashion_mnist: Dataset
 ) -> None:
-    monkeypatch.setattr(
-        models.data,
-        "entry_points",
-        lambda group, name="mine": [EntryPoint("mine", f"{__name__}:own_source", group)] if name == "mine" else [],
-    )
+    def entry_points(group: str, name: str = "mine") -> list[EntryPoint]:
+        return [EntryPoint("mine", f"{__name__}:own_source", group)] if name == "mine" else []
+
+    for module in (models.data, models.options):
+        monkeypatch.setattr(module, "entry_points", entry_points)
     assert load("mine", tmp_path).name == str(tmp_path)
-    assert "mine" in models.data.known_datasets()
+    assert "mine" in models.options.known_datasets()
 
 
 def own_source(root: Path) -> Dataset:

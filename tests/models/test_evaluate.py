@@ -105,7 +105,9 @@ import models.__main__, models.fetch, models.merge, models.partition
 from models.data import load
 from models.evaluate import Evaluator
 from models.registry import architecture
-from models.snapshot import Weights, Codec, decode, encode, pack, size_bytes, unpack
+from models.options import Codec
+from models.packing import pack, unpack
+from models.snapshot import Weights, decode, encode, size_bytes
 arch = architecture("cnn14", (1, 28, 28))
 rng = np.random.default_rng(0)
 weights = {spec.name: (rng.normal(size=spec.shape) / 20).astype(np.float32) for spec in arch.tensors}

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import WeightsDiffer
-from models.merge import MAX_AGE, Merge, Tensor, age_weighted, limited, mean, merge
+from models.merge import MAX_AGE, Tensor, age_weighted, limited, mean, merge
+from models.options import Merge
 
 arrays = hnp.arrays(np.float32, (4,), elements=st.floats(-65024, 65024, width=32))
 ages = st.integers(0, MAX_AGE)

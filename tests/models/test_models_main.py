@@ -10,8 +10,10 @@ import pytest
 import models.__main__
 from models.__main__ import main
 from models.data import Dataset
+from models.options import Codec
+from models.packing import pack
 from models.registry import Architecture
-from models.snapshot import Codec, Weights, encode, pack
+from models.snapshot import Weights, encode
 
 
 @pytest.fixture

@@ -14,20 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import MalformedSnapshot, SnapshotFault
+from models.options import Codec
+from models.packing import pack, unpack
 from models.registry import Architecture, architecture
 from models.snapshot import (
     MAX_MAGNITUDE,
     SCALES,
-    Codec,
     Weights,
     claimed_architecture,
     decode,
     encode,
     header,
-    pack,
     parse,
     size_bytes,
-    unpack,
 )
 
 fixture_ok = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agent import key_command, run_command
+from device_agent import key_command, run_command, trace_command
 from device_agent.errors import AgentError, ConfigError, RunExists
 from device_agent.settings import Door
 
@@ -35,6 +35,7 @@ examples:
   idml-agent simulate trial.toml --seed 7 --out /tmp/trial-7
   idml-agent simulate demo-gossip --chain anvil --overwrite
   idml-agent trial demo-oppcl --gateway http://10.0.0.1:8547 --out trial    the same in the field: settings per device
+  idml-agent trace */contacts.jsonl --out met.trace     what the devices of a trial logged, to be simulated again
   idml-agent simulate demo-oppcl --door direct --out runs/direct
   idml-agent simulate runs/demo-oppcl/scenario.toml --out again    repeat a run
   idml-agent report runs/demo-oppcl              write report.html anew
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", allow_abbrev=False, help="write report.html anew from the files of a run")
     reporting.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
     reporting.set_defaults(run=_report)
+    trace_command.add_parser(commands)
     key_command.add_parser(commands)
     return parser
 

@@ -21,6 +21,7 @@ from contracts.identity import Identity
 from contracts.terms import Terms, encounter_id
 from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
+from device_agent.contact_log import ContactLog
 from device_agent.conversation import Conversation
 from device_agent.duty import Duty
 from device_agent.effects import Effects
@@ -85,6 +86,7 @@ class Agent:
         vitals: Callable[[], Vitals],
         random_bytes: Callable[[int], bytes],
         observe: Observe,
+        contacts: ContactLog | None = None,
     ) -> None:
         """Put the parts together; `run` does the rest.
 
@@ -104,6 +106,7 @@ class Agent:
             vitals: reads the device's health.
             random_bytes: a source of secrets.
             observe: told what happens.
+            contacts: where a field trial logs who was near; None: nowhere.
         """
         self._link = link
         self._gateway = gateway
@@ -138,6 +141,7 @@ class Agent:
             neighborhood=neighborhood,
             acquaintances=acquaintances,
             clock=clock,
+            contacts=contacts,
             observe=observe,
         )
         self._encounters = Encounters(journal, acquaintances, observe)

@@ -106,6 +106,16 @@ class BleChoice(Section):
     quiet_s: float = Field(default=120.0, ge=30, le=86_400)
 
 
+class TrialChoice(Section):
+    """What a field trial writes down.
+
+    Attributes:
+        contacts: whether every contact goes into `contacts.jsonl` in `state`, for `idml-agent trace`.
+    """
+
+    contacts: bool = False
+
+
 class ShareChoice(Section):
     """Which part of the data is this device's own: one of so many, spread alike on all devices of a trial.
 
@@ -197,6 +207,7 @@ class AgentConfig(Section):
     link: LinkChoice = LinkChoice()
     mdns: MdnsChoice = MdnsChoice()
     ble: BleChoice = BleChoice()
+    trial: TrialChoice = TrialChoice()
     share: ShareChoice = ShareChoice()
     data: Data = Data()
     learning: Learning = Learning()

@@ -22,6 +22,7 @@ from contracts.identity import Identity
 from device_agent.agent import Agent
 from device_agent.agent_config import AgentConfig
 from device_agent.clock import SystemClock
+from device_agent.contact_log import ContactLog
 from device_agent.errors import AgentError, GatewayRefused, GatewayUnreachable, JournalFault, StorageFault, WorkerDied
 from device_agent.gateway import GatewayClient
 from device_agent.health import unfit, vitals_reader
@@ -47,7 +48,7 @@ from models.registry import Architecture, named
 if TYPE_CHECKING:
     from device_agent.radio.ble import BleRadio
 
-JOURNAL, PARTS, LOCK = "journal.sqlite", "parts", "lock"
+JOURNAL, PARTS, LOCK, CONTACTS = "journal.sqlite", "parts", "lock", "contacts.jsonl"
 _ENROLLED = "enrolled"
 _ASK_S = 3.0
 _FULL_S = 15.0
@@ -151,6 +152,10 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
         learning = await _learning(config)
         stack.callback(learning.training.close)
         stack.callback(learning.validation.close)
+        contacts = None
+        if config.trial.contacts:
+            contacts = ContactLog(folder / CONTACTS, own=lambda: shown.radio_id, clock=clock, observe=told)
+            stack.callback(contacts.close)
         told("started", address=identity.address, port=link.port, folder=str(folder))
         agent = Agent(
             radios=radios,
@@ -168,6 +173,7 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
             vitals=vitals_reader(folder),
             random_bytes=secrets.token_bytes,
             observe=told,
+            contacts=contacts,
         )
         status = _Status(agent=agent, identity=identity, journal=journal, gateway=gateway, config=config, told=told)
         server = await answer(folder, status.now)

@@ -29,7 +29,7 @@ _SILENT_INTERVALS = 3
 _INTERVAL_WEIGHT = 0.25
 
 _EDGES = Edges()
-_SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
+SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
 """Media that tell of a device that is there. A DNS record outlives its device by many minutes."""
 
 
@@ -123,7 +123,7 @@ class Neighborhood:
         peer = self._peers.get(sighting.radio_id)
         known = None if peer is None else self._neighbors.get(peer)
         if known is not None:
-            if sighting.medium in _SIGNS_OF_LIFE:
+            if sighting.medium in SIGNS_OF_LIFE:
                 self._alive(known, sighting.seen_at_s, rssi_dbm=sighting.rssi_dbm)
             if sighting.endpoint in (None, known.endpoint):
                 return

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
+from device_agent.contact_log import ContactLog
 from device_agent.errors import AccountShared, LinkLost, PeerFault
 from device_agent.link import Greeting, Link
-from device_agent.neighborhood import NeighborDown, Neighborhood, NeighborUp
+from device_agent.neighborhood import SIGNS_OF_LIFE, NeighborDown, Neighborhood, NeighborUp
 from device_agent.observation import Observe
-from device_agent.radio import Endpoint, Radio
+from device_agent.radio import Endpoint, Medium, Radio, RadioId
 
 
 class Presence:
@@ -25,6 +26,7 @@ class Presence:
         neighborhood: Neighborhood,
         acquaintances: Acquaintances,
         clock: Clock,
+        contacts: ContactLog | None,
         observe: Observe,
     ) -> None:
         self._acquaintances = acquaintances
@@ -32,6 +34,7 @@ class Presence:
         self._link = link
         self._neighborhood = neighborhood
         self._clock = clock
+        self._contacts = contacts
         self._observe = observe
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -43,7 +46,10 @@ class Presence:
 
     def look(self) -> tuple[NeighborDown, ...]:
         """Greet who is due, and return who has gone."""
-        gone = self._neighborhood.forget_silent(self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        if self._contacts is not None:
+            self._contacts.look(now_s)
+        gone = self._neighborhood.forget_silent(now_s)
         for down in gone:
             self._acquaintances.met(down.neighbor.peer, down.contact_s)
             self._observe("neighbor down", peer=down.neighbor.peer)
@@ -52,11 +58,15 @@ class Presence:
 
     def met(self, greeting: Greeting) -> None:
         """Take the greeting of a peer that made contact by itself."""
-        self._tell(self._neighborhood.greeted(greeting, self._clock.monotonic_s()))
+        now_s = self._clock.monotonic_s()
+        self._log(greeting.radio_id, Medium.LINK, now_s)
+        self._tell(self._neighborhood.greeted(greeting, now_s))
 
     async def _listen(self, radio: Radio) -> None:
         async for sighting in radio.sightings():
             self._neighborhood.observe(sighting)
+            if sighting.medium in SIGNS_OF_LIFE:
+                self._log(sighting.radio_id, sighting.medium, sighting.seen_at_s, sighting.rssi_dbm)
             self._greet_due()
 
     def _greet_due(self) -> None:
@@ -74,8 +84,14 @@ class Presence:
                 self._observe("not greeted", endpoint=str(endpoint), reason=str(fault))
             self._neighborhood.unanswered(endpoint, self._clock.monotonic_s())
         else:
-            self._tell(self._neighborhood.greeted(greeting, self._clock.monotonic_s(), asked=endpoint))
+            now_s = self._clock.monotonic_s()
+            self._log(greeting.radio_id, Medium.LINK, now_s)
+            self._tell(self._neighborhood.greeted(greeting, now_s, asked=endpoint))
         self._greet_due()
+
+    def _log(self, heard: RadioId, medium: Medium, now_s: float, rssi_dbm: int | None = None) -> None:
+        if self._contacts is not None:
+            self._contacts.sign(heard, medium, now_s=now_s, rssi_dbm=rssi_dbm)
 
     def _tell(self, up: NeighborUp | None) -> None:
         if up is not None:

@@ -27,6 +27,7 @@ def device_settings(scenario: Scenario, number: int, *, gateway: str) -> dict[st
     incentives, validators = scenario.incentives, scenario.devices.validators
     return {
         "seed": scenario.seed,
+        "trial": {"contacts": True},
         "gateway": {"url": gateway},
         "share": {
             "number": number,

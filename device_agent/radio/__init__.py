@@ -20,6 +20,8 @@ class Medium(StrEnum):
     BLE = "ble"
     MDNS = "mdns"
     LOOPBACK = "loopback"
+    LINK = "link"
+    """No radio: it answered, or asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,17 @@ import hashlib
 import signal
 import subprocess
 import time
+from itertools import combinations
 from pathlib import Path
 
 import pytest
-from agents import FieldAgent, MakeBridge, field_of, last_lines, wait_for
+from agents import BRISK, FieldAgent, MakeBridge, field_of, last_lines, wait_for
 
 from device_agent.encounter import Role, Stage
 from device_agent.journal import Journal
 from device_agent.learning.worker import Child, Kind, Measured, MeasureTask
 from device_agent.own_model import remembered_model
+from device_agent.trace import joined, read_log
 
 TOKEN = 10**18
 
@@ -43,7 +45,8 @@ def own_model(one: FieldAgent) -> bytes:
 
 @pytest.mark.timeout(900)
 def test_eight_agents_find_each_other_and_learn_and_are_paid(bridge: MakeBridge, tmp_path: Path) -> None:
-    with field_of(bridge, tmp_path, 8, validators=3, changed={"lost_after_s": 25.0}) as field:
+    settings = BRISK + "[trial]\ncontacts = true\n"
+    with field_of(bridge, tmp_path, 8, validators=3, settings=settings, changed={"lost_after_s": 25.0}) as field:
         wait_for("all 56 pairs", lambda: all(len(one.told("neighbor up")) >= 7 for one in field.agents), 240)
         wait_for("24 models adopted", lambda: sum(len(one.told("adopted")) for one in field.agents) >= 24, 420)
         for one in field.agents:
@@ -53,9 +56,12 @@ def test_eight_agents_find_each_other_and_learn_and_are_paid(bridge: MakeBridge,
             assert one.stop() == 0, last_lines(one)
         first = field.models()[0]
         learned = [own_model(one) for one in field.agents if one.told("adopted")]
+        trace = joined([read_log(one.state / "contacts.jsonl") for one in field.agents])
         books = field.end()
     assert books["happened"]["Settled"] >= 24
     assert books["wrong"] == []
+    assert {(i, j) for *_, i, j in trace.contacts} == set(combinations(range(1, 9), 2))
+    assert trace.strangers == 0
     assert max(books["stakes"].values()) > 20 * TOKEN  # who helped and judged has earned
     begun, *reached = accuracies(first, *learned)
     print(f"accuracy {begun:.3f} -> {min(reached):.3f} to {max(reached):.3f}; {books['happened']}")

@@ -288,7 +288,8 @@ class Agent:
 
     async def _follow_chain(self) -> None:
         """Look at the encounters under way, and hand over what waits; while the gateway is away, only look for it."""
-        await self._view.refresh(self._identity.address)
+        near = (self._link.account(one.peer) for one in self._neighborhood.neighbors)
+        await self._view.refresh(self._identity.address, [one for one in near if one is not None])
         for one in self._encounters.live:
             if one.terms is not None:
                 try:

@@ -7,6 +7,7 @@ goes on with the device's own clock; stakes are as they were, and the older that
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -43,7 +44,7 @@ class LastView:
         self._clock = clock
         self._heard = _remembered(journal)
         self._written_s: float | None = None
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, None] = {}
 
     @property
     def away(self) -> bool:
@@ -73,16 +74,21 @@ class LastView:
             self._journal.set_fact(_FACT, json.dumps({"facts": asdict(facts), "wall_s": wall_s}))
         return facts
 
-    async def refresh(self, own: str) -> None:
+    async def refresh(self, own: str, near: Iterable[str]) -> None:
         """While the gateway is away, see whether it is back; else, once in a while, see what may be needed without it.
 
-        That is the facts, the account `own`, and those that were asked for in vain. Raises what the gateway raises.
+        That is the facts, the account `own`, and those that were asked for in vain. Of who is `near` and was never
+        heard of, the stake is asked for at once: the gateway may be gone when it is needed. Raises what the gateway
+        raises.
         """
+        for address in near:
+            if self._journal.free_stake(address) is None:
+                self._want(address)
         age_s = self.age_s
-        if not self.away and age_s is not None and age_s < _FRESH_S:
-            return
-        await self.ask()
-        for address in [own, *self._wanted]:
+        if self.away or age_s is None or age_s >= _FRESH_S:
+            await self.ask()
+            await self.free(own)
+        for address in list(self._wanted):
             await self.free(address)
 
     async def now(self) -> ChainFacts | None:
@@ -110,12 +116,16 @@ class LastView:
                 pass
             else:
                 self._journal.set_free_stake(address, free, at_s=self._clock.wall_s())
-                self._wanted.discard(address)
+                self._wanted.pop(address, None)
                 return free
         found = self._journal.free_stake(address)
-        if found is None and len(self._wanted) < _MOST_WANTED:
-            self._wanted.add(address)
+        if found is None:
+            self._want(address)
         return found
+
+    def _want(self, address: str) -> None:
+        if len(self._wanted) < _MOST_WANTED:
+            self._wanted[address] = None
 
     def _passed_s(self, heard: _Heard) -> float:
         """Seconds since; after a restart by the wall clock, which may be wrong, but never backwards."""

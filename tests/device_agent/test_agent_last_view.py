@@ -105,23 +105,44 @@ def test_who_was_asked_for_in_vain_is_known_once_the_gateway_is_back(rig: Rig) -
     rig.gateway.away = True
     assert rig.does(lambda: rig.view.free(LEARNER)) is None
     with pytest.raises(GatewayUnreachable):
-        rig.does(lambda: rig.view.refresh(NEIGHBOR))
+        rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
     rig.gateway.away = False
-    rig.does(lambda: rig.view.refresh(NEIGHBOR))
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
     rig.gateway.away = True
     assert rig.does(lambda: rig.view.free(LEARNER)) == account().free
     assert rig.does(lambda: rig.view.free(NEIGHBOR)) == account().free
 
 
 def test_a_view_that_is_fresh_is_left_alone(rig: Rig) -> None:
-    rig.does(lambda: rig.view.refresh(NEIGHBOR))
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
     asked = rig.gateway.asked
     rig.clock.now_s += 599
-    rig.does(lambda: rig.view.refresh(NEIGHBOR))
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
     assert rig.gateway.asked == asked
     rig.clock.now_s += 1
-    rig.does(lambda: rig.view.refresh(NEIGHBOR))
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
     assert rig.gateway.asked > asked
+
+
+def test_who_is_near_is_asked_for_once_before_the_gateway_is_gone(rig: Rig) -> None:
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
+    asked = rig.gateway.asked
+    for _ in range(3):
+        rig.does(lambda: rig.view.refresh(NEIGHBOR, [LEARNER]))
+    assert rig.gateway.asked == asked + 1
+    rig.gateway.away = True
+    assert rig.does(lambda: rig.view.free(LEARNER)) == account().free
+
+
+def test_a_crowd_is_asked_for_a_few_at_a_time(rig: Rig) -> None:
+    crowd = [f"0x{number:040x}" for number in range(100)]
+    rig.does(lambda: rig.view.refresh(NEIGHBOR, ()))
+    counts = []
+    for _ in range(5):
+        before = rig.gateway.asked
+        rig.does(lambda: rig.view.refresh(NEIGHBOR, crowd))
+        counts.append(rig.gateway.asked - before)
+    assert counts == [32, 32, 32, 4, 0]
 
 
 def test_strangers_cannot_fill_the_journal_with_accounts(tmp_path: Path) -> None:

@@ -262,11 +262,13 @@ def field_of(
     *,
     validators: int,
     vote_time_s: int = 60,
+    settings: str = BRISK,
     changed: Mapping[str, object] = MappingProxyType({}),
     started: bool = True,
 ) -> Iterator[Field]:
     """Agents that run, with settings `changed` alike; if the test fails, what each said last is shown."""
-    field = Field(bridge(count + 1), folder, validators=validators, vote_time_s=vote_time_s, changed=changed)
+    hosts = bridge(count + 1)
+    field = Field(hosts, folder, validators=validators, vote_time_s=vote_time_s, settings=settings, changed=changed)
     try:
         for one in field.agents if started else ():
             one.start()

@@ -150,8 +150,8 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
         if config.ble.on:
             radios.append(await stack.enter_async_context(_ble(config, shown, clock, told)))
         learning = await _learning(config)
-        stack.callback(learning.training.close)
-        stack.callback(learning.validation.close)
+        stack.callback(learning.training.retire)
+        stack.callback(learning.validation.retire)
         contacts = None
         if config.trial.contacts:
             contacts = ContactLog(folder / CONTACTS, own=lambda: shown.radio_id, clock=clock, observe=told)

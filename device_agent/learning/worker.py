@@ -200,6 +200,7 @@ class Child:
         self._answers: dict[int, Answer] = {}
         self._turn = threading.Lock()
         self._given_at_last_rest = 0
+        self._retired = False
 
     @property
     def pid(self) -> int | None:
@@ -208,6 +209,8 @@ class Child:
 
     def give(self, task: Task) -> int:
         """Queue a task; return its ticket. Raises `WorkerDied`."""
+        if self._retired:
+            raise WorkerDied(f"the {self.kind.value} process is not started any more")
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
@@ -247,15 +250,20 @@ class Child:
             raise WorkerDied(f"the {self.kind.value} process died before it answered task {ticket}")
         return self._answers.pop(ticket)
 
+    def retire(self) -> None:
+        """End the child for good: who waits for it, or for a turn, gets `WorkerDied`."""
+        self._retired = True
+        self.close()
+
     def close(self) -> None:
-        """End the child; tasks it has not answered are lost."""
+        """End the child; tasks it has not answered are lost, and the next one starts it anew."""
         if self._process is None or self._connection is None:
             return
         self._connection.close()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
-            self._process.terminate()
+            self._process.kill()
             self._process.wait()
         self._connection = self._process = None
 

@@ -52,7 +52,7 @@ from device_agent.own_model import OwnModel
 from device_agent.pace import Pace
 from device_agent.presence import Presence
 from device_agent.proposals import Proposals
-from device_agent.radio import PeerId, Radio
+from device_agent.radio import PeerId, Radio, RadioId
 from device_agent.settings import Settings
 from device_agent.staking import join, joined_before
 from models.registry import Architecture
@@ -213,6 +213,10 @@ class Agent:
     def neighbors(self) -> tuple[Neighbor, ...]:
         """Everyone in range, first seen first."""
         return self._neighborhood.neighbors
+
+    def knows(self, radio_id: RadioId) -> bool:
+        """Return whether it is known who shows an id."""
+        return self._neighborhood.knows(radio_id)
 
     def score(self, peer: PeerId) -> float:
         """Return what this device thinks of a peer."""

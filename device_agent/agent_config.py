@@ -99,11 +99,13 @@ class BleChoice(Section):
         on: whether it is used.
         adapter: such as "hci0"; default: the first that can be used.
         quiet_s: without a sign of any Bluetooth device, after which the adapter is helped.
+        links: whether devices that find nothing by mDNS tell each other over a connection where their links answer.
     """
 
     on: bool = False
     adapter: str | None = Field(default=None, pattern=r"^hci[0-9]{1,3}$")
     quiet_s: float = Field(default=120.0, ge=30, le=86_400)
+    links: bool = True
 
 
 class TrialChoice(Section):

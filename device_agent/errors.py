@@ -64,6 +64,7 @@ class BluetoothProblem(StrEnum):
     CROWDED = "so many addresses advertise that scanning rests for a while"
     NO_SLOT = "other programs use all of the adapter's advertisements"
     ADVERTISEMENT_REFUSED = "bluetoothd refuses the advertisement"
+    RECORD_REFUSED = "bluetoothd refuses to tell others where the link answers"
     STUCK = "nothing at all is heard, whatever is tried: where devices are near, `systemctl restart bluetooth`"
 
 

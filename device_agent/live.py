@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,8 @@ from device_agent.link.lan import LanLink
 from device_agent.observation import Observe
 from device_agent.own_model import remembered_model
 from device_agent.pinning import read_fingerprint
-from device_agent.radio import NamedRadio, RadioId
+from device_agent.radio import Endpoint, NamedRadio, RadioId, link_record
+from device_agent.radio.addresses import own_addresses
 from device_agent.radio.ids import changes_in_s, radio_id
 from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
@@ -55,6 +56,8 @@ _FULL_S = 15.0
 """How long a full disk is left alone before the agent tries again."""
 _REST_S = 300.0
 """A process that computes is ended if it had nothing to do for so long, at most twice so long."""
+_MDNS_FIRST_S = 15.0
+"""How long mDNS has to find whom Bluetooth shows, before a connection is made to ask."""
 _FAMILIES = {"cnn6": 6, "cnn10": 10, "cnn14": 14}
 """What the one byte for the family of models on the radio says; 0 for a network of one's own."""
 
@@ -144,11 +147,16 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
         )
         await link.open(config.link.host, config.link.port)
         stack.push_async_callback(link.close)
+        agent: Agent | None = None
+
+        def known(radio_id: RadioId) -> bool:
+            return agent is not None and agent.knows(radio_id)
+
         radios: list[NamedRadio] = []
         if config.mdns.on:
             radios.append(await stack.enter_async_context(_mdns(config, link.port, shown, clock, told)))
         if config.ble.on:
-            radios.append(await stack.enter_async_context(_ble(config, shown, clock, told)))
+            radios.append(await stack.enter_async_context(_ble(config, link.port, shown, known, clock, told)))
         learning = await _learning(config)
         stack.callback(learning.training.retire)
         stack.callback(learning.validation.retire)
@@ -244,9 +252,21 @@ def _mdns(config: AgentConfig, port: int, shown: _Shown, clock: SystemClock, tol
     )
 
 
-def _ble(config: AgentConfig, shown: _Shown, clock: SystemClock, told: Told) -> BleRadio:
-    from device_agent.radio.ble import BleRadio, Timing  # noqa: PLC0415 - who does without does not carry it in memory
+def _ble(
+    config: AgentConfig, port: int, shown: _Shown, known: Callable[[RadioId], bool], clock: SystemClock, told: Told
+) -> BleRadio:
+    # Who does without does not carry it in memory.
+    from device_agent.radio.ble import BleRadio, Timing  # noqa: PLC0415
+    from device_agent.radio.gatt import LinkRecords  # noqa: PLC0415
 
+    def own_record() -> bytes:
+        return link_record.encode(port, [one.text for one in own_addresses(config.mdns.interfaces or None)])
+
+    def read(record: bytes) -> Endpoint | link_record.Reason:
+        here = own_addresses(config.mdns.interfaces or None)
+        return link_record.decode(record, [one.network for one in here], sorted({one.interface for one in here}))
+
+    after_s = _MDNS_FIRST_S if config.mdns.on else 0.0
     return BleRadio(
         clock=clock,
         radio_id=shown.radio_id,
@@ -254,6 +274,7 @@ def _ble(config: AgentConfig, shown: _Shown, clock: SystemClock, told: Told) -> 
         adapter=config.ble.adapter,
         timing=Timing(quiet_s=config.ble.quiet_s),
         observe=told,
+        links=LinkRecords(own=own_record, known=known, read=read, after_s=after_s) if config.ble.links else None,
     )
 
 

@@ -118,6 +118,10 @@ class Neighborhood:
     def __contains__(self, peer: PeerId) -> bool:
         return peer in self._neighbors
 
+    def knows(self, radio_id: RadioId) -> bool:
+        """Return whether it is known who shows an id, and that peer is in range."""
+        return self._peers.get(radio_id) in self._neighbors
+
     def observe(self, sighting: Sighting) -> None:
         """Take a sighting: a sign of life of a neighbour, or somewhere to ask who is there."""
         peer = self._peers.get(sighting.radio_id)

@@ -32,9 +32,10 @@ from dbus_fast import DBusFastError
 from device_agent.clock import Clock
 from device_agent.errors import BluetoothFault, BluetoothProblem
 from device_agent.observation import Observe
-from device_agent.radio import Medium, RadioId, Sighting
+from device_agent.radio import Endpoint, Medium, RadioId, Sighting
 from device_agent.radio.advertisement import Advertisement, Reason, encode, read
 from device_agent.radio.bluez import Bluez, Shown, meaning
+from device_agent.radio.gatt import ROOT, LinkRecords, Questions, objects, read_from
 from device_agent.radio.watchdog import Step, Watchdog
 
 _WAITING: Final = 256
@@ -45,6 +46,9 @@ _ABSENT: Final = -127
 _WEAKEST_DBM: Final = -126
 _STRONGEST_DBM: Final = 20
 """Of what a controller can measure; 127 means unknown (Bluetooth Core Specification, vol. 4, part E, 7.7.65)."""
+_UNKNOWN_DBM: Final = 127
+_MOST_DEVICES: Final = 64
+"""That may be asked where their links answer."""
 _DENIED: Final = frozenset(
     {
         BleakBluetoothNotAvailableReason.DENIED_BY_USER,
@@ -83,6 +87,7 @@ class _Open:
     shown: Shown | None = None
     shown_id: RadioId | None = None
     rests_until_s: float = 0.0
+    tells: bool = False
 
     @property
     def crowded(self) -> bool:
@@ -112,6 +117,7 @@ class BleRadio:
         adapter: str | None = None,
         timing: Timing | None = None,
         stuck: Callable[[], None] = _nothing,
+        links: LinkRecords | None = None,
     ) -> None:
         """Make a radio that is not open yet.
 
@@ -123,6 +129,7 @@ class BleRadio:
             adapter: such as hci0; None for the first that can be used.
             timing: how patient to be.
             stuck: is called when all that an agent can do was tried.
+            links: to tell and to ask where links answer; None: that is left to mDNS.
         """
         self._clock = clock
         self._radio_id = radio_id
@@ -131,6 +138,10 @@ class BleRadio:
         self._wanted = adapter
         self._timing = timing or Timing()
         self._stuck = stuck
+        self._links = links
+        self._questions = None if links is None else Questions(links.after_s)
+        self._devices: dict[RadioId, BLEDevice] = {}
+        self._asking: asyncio.Task[None] | None = None
         self._bluez: Bluez | None = None
         self._open: _Open | None = None
         self._off_by_us: str | None = None
@@ -157,13 +168,17 @@ class BleRadio:
     async def open(self) -> None:
         """Begin to show and to look, as soon as Bluetooth can be used."""
         self._keeping = asyncio.create_task(self._keep())
+        if self._links is not None:
+            self._asking = asyncio.create_task(self._ask_around(self._links))
 
     async def close(self) -> None:
         """Show nothing any longer and end `sightings`."""
         self._closed = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        tasks = [one for one in (self._keeping, self._asking) if one is not None]
+        for one in tasks:
+            one.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         async with self._one_at_a_time:
             await self._leave()
             if self._bluez is not None:
@@ -209,6 +224,8 @@ class BleRadio:
             usable = True
             with self._telling():  # Whoever cannot show itself can still see.
                 await self._show(bluez, here)
+            with self._telling():
+                await self._tell_links(bluez, here)
             with self._telling():  # Refused, it is as silent as stuck.
                 await self._scan(here)
             await self._watch(bluez, here)
@@ -255,6 +272,9 @@ class BleRadio:
             await self._stop(here, answer_s=self._timing.answer_s if bluez.alive else 0.0)
             if here.shown is not None:
                 await self._withdraw(bluez, here, here.shown)
+            if here.tells and bluez.alive:
+                with contextlib.suppress(BluetoothFault):
+                    await bluez.withhold(here.adapter, ROOT)
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
@@ -327,18 +347,55 @@ class BleRadio:
             self._wonder(found)
         elif found.radio_id != self._radio_id:
             self._see(found.radio_id, said.rssi, now_s)
+            self._may_ask(found.radio_id, device, now_s)
 
-    def _see(self, radio_id: RadioId, rssi: int, now_s: float) -> None:
-        self._waiting.pop(radio_id, None)
+    def _see(self, radio_id: RadioId, rssi: int, now_s: float, endpoint: Endpoint | None = None) -> None:
+        before = self._waiting.pop(radio_id, None)
         self._waiting[radio_id] = Sighting(
             radio_id=radio_id,
             seen_at_s=now_s,
             medium=Medium.BLE,
             rssi_dbm=rssi if _WEAKEST_DBM <= rssi <= _STRONGEST_DBM else None,
+            endpoint=endpoint or (before.endpoint if before is not None else None),
         )
         if len(self._waiting) > _WAITING:
             self._waiting.popitem(last=False)
         self._news.set()
+
+    # -- where links answer -------------------------------------------------------------------------------------------
+
+    async def _tell_links(self, bluez: Bluez, here: _Open) -> None:
+        """Let others read where this device's link answers, if that is not so already."""
+        if self._links is not None and not here.tells:
+            await bluez.serve(here.adapter, ROOT, objects(self._links.own))
+            here.tells = True
+
+    def _may_ask(self, radio_id: RadioId, device: BLEDevice, now_s: float) -> None:
+        if self._questions is not None:
+            self._questions.seen(radio_id, now_s)
+            self._devices.pop(radio_id, None)
+            self._devices[radio_id] = device
+            if len(self._devices) > _MOST_DEVICES:
+                del self._devices[next(iter(self._devices))]
+
+    async def _ask_around(self, links: LinkRecords) -> None:
+        """Ask whom nothing else has found, one at a time."""
+        while True:
+            await asyncio.sleep(self._timing.poll_s)
+            now_s = self._clock.monotonic_s()
+            radio_id = None if self._questions is None else self._questions.due(now_s)
+            if self._questions is None or radio_id is None:
+                continue
+            self._questions.asked(radio_id, now_s)
+            device = self._devices.get(radio_id)
+            if device is None or links.known(radio_id):
+                continue
+            told = await read_from(device, self._timing.answer_s)
+            found = told if isinstance(told, str) else links.read(told)
+            if isinstance(found, Endpoint):
+                self._see(radio_id, _UNKNOWN_DBM, self._clock.monotonic_s(), found)
+            else:
+                self._observe("not read", medium=Medium.BLE, instance=radio_id, reason=found)
 
     # -- when nothing is heard ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ and one that is too long for a legacy advertisement is refused or, by newer vers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 
@@ -23,6 +23,7 @@ from device_agent.radio.advertisement import SERVICE_UUID
 BLUEZ: Final = "org.bluez"
 _ADAPTER: Final = "org.bluez.Adapter1"
 _ADVERTISING: Final = "org.bluez.LEAdvertisingManager1"
+_GATT: Final = "org.bluez.GattManager1"
 _ADVERTISEMENT: Final = "org.bluez.LEAdvertisement1"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _OBJECTS: Final = "org.freedesktop.DBus.ObjectManager"
@@ -126,6 +127,7 @@ class Bluez:
         self._bus = bus
         self._answer_s = answer_s
         self._count = 0
+        self._served: str | None = None
         self._ending = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         self._ending.add_done_callback(lambda one: one.cancelled() or one.exception())
 
@@ -213,6 +215,22 @@ class Bluez:
             await self._manage(name, "UnregisterAdvertisement", "o", shown.path)
         finally:
             self._bus.unexport(shown.path, shown)
+
+    async def serve(self, name: str, root: str, objects: Sequence[tuple[str, ServiceInterface]]) -> None:
+        """Let who connects to an adapter read what these objects below `root` tell."""
+        if self._served is None:
+            for path, one in objects:
+                self._bus.export(path, one)
+            self._served = root
+        await self._register(name, "RegisterApplication", "oa{sv}", root, {})
+
+    async def withhold(self, name: str, root: str) -> None:
+        """Tell it no longer."""
+        await self._register(name, "UnregisterApplication", "o", root)
+
+    async def _register(self, name: str, member: str, signature: str, *body: Any) -> None:
+        otherwise = BluetoothProblem.RECORD_REFUSED
+        await self._call(BLUEZ, _path(name), _GATT, member, signature, *body, otherwise=otherwise)
 
     async def _manage(self, name: str, member: str, signature: str, *body: Any) -> None:
         otherwise = BluetoothProblem.ADVERTISEMENT_REFUSED

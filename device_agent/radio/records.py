@@ -104,13 +104,14 @@ def read_record(
     if len(addresses) > MOST_ADDRESSES:
         return Reason.TOO_MANY
     others = [one for one in addresses if Endpoint(host=one.partition("%")[0], port=port) not in own]
-    host = _best(others, networks)
+    host = best_address(others, networks)
     if host is None:
         return Reason.ADDRESS if len(others) == len(addresses) else Reason.OURSELVES
     return Found(radio_id=radio_id, family=int(family, 16), endpoint=Endpoint(host=host, port=port))
 
 
-def _best(addresses: Sequence[str], networks: Sequence[Network]) -> str | None:
+def best_address(addresses: Sequence[str], networks: Sequence[Network]) -> str | None:
+    """Return the address that a device in these networks should try first, None if it can reach none of them."""
     ranked = [(_rank(one, networks), one) for one in map(_parsed, addresses) if one is not None]
     rank, best = min(ranked, key=lambda one: one[0], default=(_OUT_OF_REACH, None))
     return None if rank == _OUT_OF_REACH else str(best)

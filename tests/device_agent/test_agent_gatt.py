@@ -1,0 +1,221 @@
+"""Where the link answers, told over a Bluetooth connection: the record, whom to ask, and the asking itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from fake_bluez import PrivateBus
+from fake_gatt import FakeBluezWithGatt
+from hypothesis import given
+from hypothesis import strategies as st
+from test_agent_ble import FAST, A, B, C, bus, payload_of, run, stranger, until
+
+from device_agent.clock import SystemClock
+from device_agent.errors import BluetoothProblem
+from device_agent.radio import Endpoint, RadioId, Sighting
+from device_agent.radio.ble import BleRadio
+from device_agent.radio.gatt import LinkRecords, Questions
+from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
+
+__all__ = ["bus"]
+NETWORKS = [ip_network("10.0.0.0/24"), ip_network("fe80::/64")]
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_leads_to_the_address_that_is_nearest() -> None:
+    record = encode(4711, ["192.168.7.7", "10.0.0.7", "fe80::7%wlan0"])
+    assert decode(record, NETWORKS, ["wlan1"]) == Endpoint(host="10.0.0.7", port=4711)
+    assert decode(record, [], ["wlan1"]) == Endpoint(host="192.168.7.7", port=4711)
+    alone = encode(4711, ["fe80::7%wlan0"])
+    assert decode(alone, NETWORKS, ["wlan1"]) == Endpoint(host="fe80::7%wlan1", port=4711)
+    assert decode(alone, NETWORKS) is Reason.ADDRESS
+
+
+def test_more_addresses_than_fit_are_left_out() -> None:
+    record = encode(1, [f"10.0.0.{number}" for number in range(1, 30)])
+    assert len(record) == 3 + 8 * 5
+    assert decode(record, NETWORKS) == Endpoint(host="10.0.0.1", port=1)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"", Reason.VERSION),
+        (b"\x02\x00\x50", Reason.VERSION),
+        (b"\x01\x00", Reason.LENGTH),
+        (b"\x01\x00\x00", Reason.PORT),
+        (b"\x01\x00\x50", Reason.ADDRESS),
+        (b"\x01\x00\x50\x04\x0a\x00\x00", Reason.LENGTH),
+        (b"\x01\x00\x50\x05\x0a\x00\x00\x07", Reason.LENGTH),
+        (b"\x01\x00\x50\x04\xe0\x00\x00\x07", Reason.ADDRESS),
+        (b"\x01\x00\x50\x04\x00\x00\x00\x00", Reason.ADDRESS),
+        (b"\x01\x00\x50" + b"\x04\x0a\x00\x00\x07" * 100, Reason.LENGTH),
+    ],
+)
+def test_what_is_no_record_is_not_believed(record: bytes, reason: Reason) -> None:
+    assert decode(record, NETWORKS) is reason
+
+
+@given(st.binary(max_size=2 * MOST_BYTES) | st.binary(max_size=200).map(lambda rest: b"\x01\x00\x50" + rest))
+def test_whatever_is_read_is_an_endpoint_in_reach_or_a_reason(record: bytes) -> None:
+    found = decode(record, NETWORKS, ["wlan0"])
+    assert isinstance(found, Reason) or (0 < found.port < 1 << 16 and ":" in f"{found.host}:")
+
+
+# -- whom to ask ------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_left_alone_at_first_and_then_asked_more_and_more_rarely() -> None:
+    questions, at_s = Questions(15), []
+    for now_s in range(10_000):
+        questions.seen(A, now_s)
+        if questions.due(now_s) == A:
+            questions.asked(A, now_s)
+            at_s.append(now_s)
+    assert at_s == [15, 75, 315, 1275, 5115]
+
+
+def test_who_waits_longest_is_asked_first_and_a_flood_of_ids_is_forgotten() -> None:
+    questions = Questions(0)
+    for number in range(1000):
+        questions.seen(RadioId(f"{number:016x}"), number)
+    asked = []
+    while (one := questions.due(2000)) is not None:
+        questions.asked(one, 2000)
+        asked.append(int(one, 16))
+    assert asked == list(range(1000 - 64, 1000))
+
+
+# -- the asking -------------------------------------------------------------------------------------------------------
+
+
+class Device:
+    """A radio that tells and asks."""
+
+    def __init__(self, radio_id: RadioId, adapter: str, host: str, *, knows: tuple[RadioId, ...] = ()) -> None:
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.host = host
+        self.radio = BleRadio(
+            clock=SystemClock(),
+            radio_id=radio_id,
+            family=6,
+            observe=lambda name, **fields: self.said.append((name, fields)),
+            adapter=adapter,
+            timing=FAST,
+            links=LinkRecords(
+                own=lambda: encode(4711, [self.host]),
+                known=lambda one: one in knows,
+                read=lambda record: decode(record, NETWORKS),
+                after_s=0.0,
+            ),
+        )
+
+    def reasons(self, name: str) -> list[object]:
+        return [fields.get("reason") for told, fields in self.said if told == name]
+
+    async def told_of(self, radio_id: RadioId) -> Sighting:
+        async for one in self.radio.sightings():
+            if one.radio_id == radio_id and one.endpoint is not None:
+                return one
+        raise AssertionError("the radio was closed")
+
+
+def on(bus: PrivateBus, play: Callable[[FakeBluezWithGatt], Any]) -> None:
+    async def main() -> None:
+        async with bus.started(), FakeBluezWithGatt(bus) as fake:
+            await play(fake)
+
+    run(main)
+
+
+def test_two_radios_tell_each_other_where_their_links_answer(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2")
+        async with a.radio, b.radio:
+            seen_by_a, seen_by_b = await asyncio.gather(a.told_of(B), b.told_of(A))
+        assert seen_by_a.endpoint == Endpoint(host="10.0.0.2", port=4711)
+        assert seen_by_b.endpoint == Endpoint(host="10.0.0.1", port=4711)
+
+    on(bus, play)
+
+
+def test_addresses_are_those_of_the_moment_when_somebody_asks(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2", knows=(A,))
+        async with b.radio:
+            await until(lambda: any(name == "radio announces" for name, _ in b.said))
+            b.host = "10.0.0.99"
+            async with a.radio:
+                assert (await a.told_of(B)).endpoint == Endpoint(host="10.0.0.99", port=4711)
+
+    on(bus, play)
+
+
+def test_who_is_known_is_not_asked(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        a, b = Device(A, "hci0", "10.0.0.1", knows=(B,)), Device(B, "hci1", "10.0.0.2", knows=(A,))
+        async with a.radio, b.radio:
+            async for one in a.radio.sightings():
+                assert one.endpoint is None
+                if one.radio_id == B and one.rssi_dbm is not None:
+                    break
+            await asyncio.sleep(0.5)
+        assert fake.connected == 0
+
+    on(bus, play)
+
+
+def test_who_cannot_be_reached_or_tells_nonsense_is_named_and_the_radio_goes_on(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        fake.strangers["away"] = stranger(payload_of(C), "66:00:00:00:00:0C")
+        fake.strangers["mute"] = stranger(payload_of(RadioId("d" * 16)), "66:00:00:00:00:0D")
+        fake.unreachable.add("66:00:00:00:00:0C")
+        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "224.0.0.1", knows=(A, C, RadioId("d" * 16)))
+        async with a.radio, b.radio:
+            await until(lambda: len(a.reasons("not read")) >= 3)
+            reasons = list(map(str, a.reasons("not read")))
+            assert str(Reason.ADDRESS) in reasons
+            assert any("was not found" in one for one in reasons)
+            b.host = "10.0.0.2"
+            async for one in a.radio.sightings():
+                if one.radio_id == B:
+                    break
+
+    run(lambda: _limited(bus, play), limit_s=60)
+
+
+async def _limited(bus: PrivateBus, play: Callable[[FakeBluezWithGatt], Any]) -> None:
+    async with bus.started(), FakeBluezWithGatt(bus) as fake:
+        await play(fake)
+
+
+def test_who_may_not_tell_still_shows_itself_and_sees(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        fake.refuse_application = ("org.bluez.Error.Failed", "Failed")
+        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2")
+        async with a.radio, b.radio:
+            await until(lambda: BluetoothProblem.RECORD_REFUSED in a.reasons("radio fault"))
+            async for one in a.radio.sightings():
+                if one.radio_id == B:
+                    break
+
+    on(bus, play)
+
+
+def test_bluetoothd_that_was_started_anew_is_told_again(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        a = Device(A, "hci0", "10.0.0.1")
+        async with a.radio:
+            await until(lambda: len(fake._applications) == 1)
+            await fake.stop()
+            fake._applications.clear()
+            await fake.start()
+            await until(lambda: len(fake._applications) == 1)
+        assert not fake._applications
+
+    on(bus, play)

@@ -901,7 +901,9 @@ def test_the_settings_reach_the_radio(bus: PrivateBus) -> None:
     config = AgentConfig(ble=BleChoice(on=True, adapter="hci1", quiet_s=33.0))
 
     async def play() -> None:
-        async with bluez_on(bus) as fake, live._ble(config, live._Shown(A), SystemClock(), Told(LogFormat.TEXT, _noon)):
+        told = Told(LogFormat.TEXT, _noon)
+        radio = live._ble(config, 4711, live._Shown(A), lambda _: False, SystemClock(), told)
+        async with bluez_on(bus) as fake, radio:
             hci1 = fake.adapters[1]
             await until(lambda: bool(hci1.shown))
             ((_, said),) = hci1.shown.items()

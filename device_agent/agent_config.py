@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from device_agent.config import Section, read_toml
 from device_agent.learning.choices import BASE_UNIT, Data, Learning, base_units
 from device_agent.pinning import read_fingerprint
+from device_agent.radio.duty_cycle import MOST_PER_MIN
 from device_agent.settings import Door, Settings
 
 
@@ -99,6 +100,7 @@ class BleChoice(Section):
         on: whether it is used.
         adapter: such as "hci0"; default: the first that can be used.
         quiet_s: without a sign of any Bluetooth device, after which the adapter is helped.
+        sightings_per_min: how often each device in range is to be heard: less is for batteries.
         links: whether devices that find nothing by mDNS tell each other over a connection where their links answer.
     """
 
@@ -106,6 +108,7 @@ class BleChoice(Section):
     adapter: str | None = Field(default=None, pattern=r"^hci[0-9]{1,3}$")
     quiet_s: float = Field(default=120.0, ge=30, le=86_400)
     links: bool = True
+    sightings_per_min: float = Field(default=MOST_PER_MIN, ge=0.1, le=MOST_PER_MIN)
 
 
 class TrialChoice(Section):

@@ -19,7 +19,7 @@ from device_agent.observation import Observe
 from device_agent.radio import Medium, RadioId
 
 SILENCE_S = 60.0
-"""A contact is over after so long without a sign: bluetoothd listens for two thirds of the time."""
+"""A contact is over after so long without a sign; bluetoothd listens for two thirds of the time."""
 _LONGEST_S = 300.0
 """A longer one is written in pieces, so that a device that loses power loses little."""
 _MOST_OPEN = 512
@@ -64,7 +64,9 @@ class _Open:
 class Contacts:
     """Folds signs of life into contacts. Pure; of contacts under way, the 512 that were heard last are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float = SILENCE_S) -> None:
+        """A contact is over after `silence_s` without a sign."""
+        self._silence_s = silence_s
         self._open: OrderedDict[tuple[RadioId, Medium], _Open] = OrderedDict()
 
     def sign(
@@ -88,7 +90,7 @@ class Contacts:
         return [
             self._close(key)
             for key, one in list(self._open.items())
-            if now_s - one.last_s >= SILENCE_S or one.last_s - one.since_s >= _LONGEST_S
+            if now_s - one.last_s >= self._silence_s or one.last_s - one.since_s >= _LONGEST_S
         ]
 
     def close(self) -> list[Heard]:
@@ -112,12 +114,21 @@ class Contacts:
 class ContactLog:
     """Writes contacts to a file, a line of JSON each, up to 64 MiB. What is written is never changed."""
 
-    def __init__(self, path: Path, *, own: Callable[[], RadioId], clock: Clock, observe: Observe) -> None:
-        """Go on with the file at `path`. Raises `StorageFault`."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        own: Callable[[], RadioId],
+        clock: Clock,
+        observe: Observe,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        """Go on with the file at `path`; a contact is over after `silence_s` without a sign. Raises `StorageFault`."""
         self._clock = clock
         self._own = own
         self._observe = observe
-        self._contacts = Contacts()
+        self._silence_s = silence_s
+        self._contacts = Contacts(silence_s)
         self._shown: RadioId | None = None
         self._path = path
         try:
@@ -147,7 +158,8 @@ class ContactLog:
     def _note_own(self) -> None:
         if self._shown != self._own():
             self._shown = self._own()
-            self._write(json.dumps({"shown": self._shown, "at_s": round(self._clock.wall_s(), 1)}))
+            at_s = round(self._clock.wall_s(), 1)
+            self._write(json.dumps({"shown": self._shown, "at_s": at_s, "silence_s": self._silence_s}))
 
     def _note(self, contacts: list[Heard]) -> None:
         for one in contacts:

@@ -22,7 +22,7 @@ from contracts.identity import Identity
 from device_agent.agent import Agent
 from device_agent.agent_config import AgentConfig
 from device_agent.clock import SystemClock
-from device_agent.contact_log import ContactLog
+from device_agent.contact_log import SILENCE_S, ContactLog
 from device_agent.errors import AgentError, GatewayRefused, GatewayUnreachable, JournalFault, StorageFault, WorkerDied
 from device_agent.gateway import GatewayClient
 from device_agent.health import unfit, vitals_reader
@@ -39,6 +39,7 @@ from device_agent.own_model import remembered_model
 from device_agent.pinning import read_fingerprint
 from device_agent.radio import Endpoint, NamedRadio, RadioId, link_record
 from device_agent.radio.addresses import own_addresses
+from device_agent.radio.duty_cycle import duty_of
 from device_agent.radio.ids import changes_in_s, radio_id
 from device_agent.radio.mdns import MdnsRadio
 from device_agent.status import Json, answer, remembered
@@ -58,6 +59,8 @@ _REST_S = 300.0
 """A process that computes is ended if it had nothing to do for so long, at most twice so long."""
 _MDNS_FIRST_S = 15.0
 """How long mDNS has to find whom Bluetooth shows, before a connection is made to ask."""
+_MISSED = 2.5
+"""Of the usual intervals between two sightings, so many without one end a contact."""
 _FAMILIES = {"cnn6": 6, "cnn10": 10, "cnn14": 14}
 """What the one byte for the family of models on the radio says; 0 for a network of one's own."""
 
@@ -162,7 +165,10 @@ async def _live_once(config: AgentConfig, keys: Keys, told: Told, folder: Path, 
         stack.callback(learning.validation.retire)
         contacts = None
         if config.trial.contacts:
-            contacts = ContactLog(folder / CONTACTS, own=lambda: shown.radio_id, clock=clock, observe=told)
+            silence_s = max(SILENCE_S, _MISSED * 60 / config.ble.sightings_per_min) if config.ble.on else SILENCE_S
+            contacts = ContactLog(
+                folder / CONTACTS, own=lambda: shown.radio_id, clock=clock, observe=told, silence_s=silence_s
+            )
             stack.callback(contacts.close)
         told("started", address=identity.address, port=link.port, folder=str(folder))
         agent = Agent(
@@ -272,7 +278,7 @@ def _ble(
         radio_id=shown.radio_id,
         family=_FAMILIES.get(config.learning.architecture, 0),
         adapter=config.ble.adapter,
-        timing=Timing(quiet_s=config.ble.quiet_s),
+        timing=Timing(quiet_s=config.ble.quiet_s, duty=duty_of(config.ble.sightings_per_min)),
         observe=told,
         links=LinkRecords(own=own_record, known=known, read=read, after_s=after_s) if config.ble.links else None,
     )

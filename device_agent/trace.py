@@ -17,6 +17,7 @@ from device_agent.errors import ConfigError
 RESOLUTION_S = 20.0
 """What a line of a trace stands for: the usual one of traces of face-to-face contact."""
 _MOST_BYTES = 256 << 20
+_MOST_SILENCE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,13 @@ class DeviceLog:
         path: of the log.
         shown: the ids it showed.
         contacts: (id, start, end) of each contact; Unix s.
+        silence_s: how long it waited for another sign before a contact was over.
     """
 
     path: Path
     shown: frozenset[str]
     contacts: tuple[tuple[str, float, float], ...]
+    silence_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ def read_log(path: Path) -> DeviceLog:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if data is None:
         raise ConfigError(f"{path}: more than {_MOST_BYTES >> 20} MiB is no contact log")
-    shown, contacts = set(), []
+    shown, contacts, silence_s = set(), [], 0.0
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -77,6 +80,7 @@ def read_log(path: Path) -> DeviceLog:
             value = from_json(line, allow_inf_nan=False)  # `json` follows brackets until the stack ends
             if "shown" in value:
                 shown.add(_id(value["shown"]))
+                silence_s = max(silence_s, _silence_s(value))
             else:
                 contacts.append((_id(value["heard"]), *_span(value)))
         except (ValueError, KeyError, TypeError) as error:
@@ -85,7 +89,7 @@ def read_log(path: Path) -> DeviceLog:
             raise ConfigError(f"{path}:{number}: {line[:60]!r} is no line of a contact log") from error
     if not shown:
         raise ConfigError(f"{path}: no contact log: it does not say what its device showed")
-    return DeviceLog(path=path, shown=frozenset(shown), contacts=tuple(contacts))
+    return DeviceLog(path=path, shown=frozenset(shown), contacts=tuple(contacts), silence_s=silence_s)
 
 
 def joined(logs: Sequence[DeviceLog]) -> Trace:
@@ -112,16 +116,17 @@ def joined(logs: Sequence[DeviceLog]) -> Trace:
                 pair = (min(number, other), max(number, other))
                 seen[pair].append((start_s, end_s))
                 witnesses[pair].add(number)
-    contacts = sorted((*span, *pair) for pair, spans in seen.items() for span in _united(spans))
+    gap_s = max(one.silence_s for one in logs)
+    contacts = sorted((*span, *pair) for pair, spans in seen.items() for span in _united(spans, gap_s))
     one_sided = sum(len(witnesses[i, j]) == 1 for _, _, i, j in contacts)
     return Trace(contacts=tuple(contacts), strangers=len(strangers), one_sided=one_sided)
 
 
-def _united(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _united(spans: Sequence[tuple[float, float]], gap_s: float) -> list[tuple[float, float]]:
     """Join what overlaps, or lies no further apart than signs of one contact may."""
     found: list[tuple[float, float]] = []
     for start_s, end_s in sorted(spans):
-        if found and start_s - found[-1][1] <= SILENCE_S:
+        if found and start_s - found[-1][1] <= gap_s:
             found[-1] = (found[-1][0], max(found[-1][1], end_s))
         else:
             found.append((start_s, end_s))
@@ -132,6 +137,13 @@ def _id(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError("an id is a text")
     return value
+
+
+def _silence_s(value: dict[str, Any]) -> float:
+    silence_s = float(value.get("silence_s", SILENCE_S))
+    if not 0 < silence_s <= _MOST_SILENCE_S:
+        raise ValueError("no radio rests that long")
+    return silence_s
 
 
 def _span(value: dict[str, Any]) -> tuple[float, float]:

@@ -35,6 +35,7 @@ from device_agent.observation import Observe
 from device_agent.radio import Endpoint, Medium, RadioId, Sighting
 from device_agent.radio.advertisement import Advertisement, Reason, encode, read
 from device_agent.radio.bluez import Bluez, Shown, meaning
+from device_agent.radio.duty_cycle import ALWAYS, DutyCycle
 from device_agent.radio.gatt import ROOT, LinkRecords, Questions, objects, read_from
 from device_agent.radio.watchdog import Step, Watchdog
 
@@ -47,6 +48,7 @@ _WEAKEST_DBM: Final = -126
 _STRONGEST_DBM: Final = 20
 """Of what a controller can measure; 127 means unknown (Bluetooth Core Specification, vol. 4, part E, 7.7.65)."""
 _UNKNOWN_DBM: Final = 127
+_A_LITTLE_S: Final = 0.01
 _MOST_DEVICES: Final = 64
 """That may be asked where their links answer."""
 _DENIED: Final = frozenset(
@@ -67,6 +69,7 @@ class Timing:
         quiet_s: without a sign of anybody before the scanner is helped.
         answer_s: for bluetoothd to answer.
         rest_s: between turning the adapter off and on.
+        duty: when to scan at all.
         crowd_rest_s: without scanning, after more addresses than anybody has around; bluetoothd forgets within 30 s.
     """
 
@@ -75,6 +78,7 @@ class Timing:
     answer_s: float = 10.0
     rest_s: float = 2.0
     crowd_rest_s: float = 60.0
+    duty: DutyCycle = ALWAYS
 
 
 @dataclass(slots=True)
@@ -145,6 +149,8 @@ class BleRadio:
         self._bluez: Bluez | None = None
         self._open: _Open | None = None
         self._off_by_us: str | None = None
+        self._began_s = self._looked_s = clock.monotonic_s()
+        self._resting = False
         self._watchdog = Watchdog(self._timing.quiet_s, clock.monotonic_s())
         self._one_at_a_time = asyncio.Lock()
         self._look_now = asyncio.Event()
@@ -211,7 +217,7 @@ class BleRadio:
             async with self._one_at_a_time:
                 await self._look()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.poll_s):
+                async with asyncio.timeout(min(self._timing.poll_s, self._changes_in_s())):
                     await self._look_now.wait()
             self._look_now.clear()
 
@@ -308,6 +314,13 @@ class BleRadio:
     async def _scan(self, here: _Open) -> None:
         """Begin to scan, if that is not so already. Raises `BluetoothFault`."""
         now_s = self._clock.monotonic_s()
+        looked_s, self._looked_s = self._looked_s, now_s
+        if self._resting:
+            self._watchdog.rested(now_s - looked_s)
+        self._resting = not self._timing.duty.listens(now_s - self._began_s)
+        if self._resting:
+            await self._stop(here)
+            return
         if here.crowded:
             await self._stop(here)
             here.rests_until_s = now_s + self._timing.crowd_rest_s
@@ -321,6 +334,10 @@ class BleRadio:
             async with asyncio.timeout(self._timing.answer_s):
                 await scanner.start()
         here.scanner = scanner
+
+    def _changes_in_s(self) -> float:
+        """How long until scanning begins or ends, to save power."""
+        return self._timing.duty.changes_in_s(self._clock.monotonic_s() - self._began_s) + _A_LITTLE_S
 
     async def _stop(self, here: _Open, *, answer_s: float | None = None) -> bool:
         """Stop to look; return whether bluetoothd agreed. Without it bleak has to be told all the same."""

@@ -46,6 +46,10 @@ class Watchdog:
         """Note that discovery does not run, for a reason that is known: silence says nothing then."""
         self._since_s = now_s
 
+    def rested(self, seconds: float) -> None:
+        """Note that discovery did not run for so long because it was to save power: that silence does not count."""
+        self._since_s += seconds
+
     def failed(self, now_s: float) -> None:
         """Note that the step just taken was refused: the next one is due at once."""
         self._since_s = now_s - self._patience_s

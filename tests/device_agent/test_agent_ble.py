@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
 import os
 import random
 import tempfile
@@ -27,6 +28,7 @@ from device_agent.radio import Medium, RadioId, Sighting, ble
 from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, Reason, encode
 from device_agent.radio.ble import BleRadio, Timing
 from device_agent.radio.bluez import Bluez
+from device_agent.radio.duty_cycle import DutyCycle
 from device_agent.radio.watchdog import Step, Watchdog
 from device_agent.told import Told
 
@@ -895,6 +897,40 @@ def test_ids_change_on_all_radios_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
     run(play)
     assert sorted(renamed) == [(1, shown.radio_id), (2, shown.radio_id)]
+
+
+def test_a_radio_that_saves_power_listens_now_and_then_and_shows_itself_all_the_time(bus: PrivateBus) -> None:
+    timing = dataclasses.replace(WATCHFUL, duty=DutyCycle(window_s=0.15, period_s=0.5))
+
+    async def play() -> None:
+        a, b = Device(A, "hci0", timing), Device(B, "hci1")
+        async with bluez_on(bus) as fake, a.radio, b.radio:
+            await a.fresh_of(B)
+            hci0, states = fake.adapters[0], []
+            for _ in range(150):
+                states.append(bool(hci0.discovering))
+                assert len(hci0.shown) == 1
+                await asyncio.sleep(0.01)
+            await a.fresh_of(B)
+            assert 0.1 < sum(states) / len(states) < 0.6
+            assert sum(one != other for one, other in itertools.pairwise(states)) >= 4
+            assert not a.faults
+
+    run(play)
+
+
+def test_a_rest_is_no_silence_but_a_scanner_that_is_stuck_is_helped_all_the_same(bus: PrivateBus) -> None:
+    timing = dataclasses.replace(WATCHFUL, duty=DutyCycle(window_s=0.3, period_s=1.2))
+
+    async def play() -> None:
+        a = Device(A, "hci0", timing)
+        async with bluez_on(bus), a.radio:
+            await until(lambda: any(name == "radio opened" for name, _ in a.said))
+            await asyncio.sleep(1.1)  # of which it rests most: half a second of silence has not passed
+            assert a.steps == []
+            await until(lambda: Step.RESTART_DISCOVERY in a.steps)
+
+    run(play)
 
 
 def test_the_settings_reach_the_radio(bus: PrivateBus) -> None:

@@ -216,6 +216,7 @@ def test_bluetoothd_that_was_started_anew_is_told_again(bus: PrivateBus) -> None
             fake._applications.clear()
             await fake.start()
             await until(lambda: len(fake._applications) == 1)
+            await until(lambda: a.radio._open is not None and a.radio._open.tells)
         assert not fake._applications
 
     on(bus, play)

@@ -40,7 +40,7 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART) tests/field) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART) tests/field tests/hardware) $(PYTEST_ARGS)
 
 # Real agents on hosts of their own, which are network namespaces: needs root, and the packages iproute2 and iptables.
 test-field: $(VENV)/ready-dev data toolchain

@@ -25,6 +25,12 @@ SLOWEST = (
 """Begun first, so that no process is left alone with them at the end."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("two real Bluetooth radios (tests/hardware)")
+    group.addoption("--hardware", metavar="WHERE", help="the other radio: an adapter here, or HOST:CHECKOUT by ssh")
+    group.addoption("--adapter", default="hci0", metavar="NAME", help="the radio of this machine (default: hci0)")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))

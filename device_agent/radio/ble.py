@@ -68,6 +68,7 @@ class Timing:
         poll_s: between two looks at whether all is as it should be.
         quiet_s: without a sign of anybody before the scanner is helped.
         answer_s: for bluetoothd to answer.
+        settle_s: after a connection, until all has been said about it.
         rest_s: between turning the adapter off and on.
         duty: when to scan at all.
         crowd_rest_s: without scanning, after more addresses than anybody has around; bluetoothd forgets within 30 s.
@@ -76,6 +77,7 @@ class Timing:
     poll_s: float = 5.0
     quiet_s: float = 120.0
     answer_s: float = 10.0
+    settle_s: float = 1.0
     rest_s: float = 2.0
     crowd_rest_s: float = 60.0
     duty: DutyCycle = ALWAYS
@@ -146,6 +148,7 @@ class BleRadio:
         self._questions = None if links is None else Questions(links.after_s)
         self._devices: dict[RadioId, BLEDevice] = {}
         self._asking: asyncio.Task[None] | None = None
+        self._asked: str | None = None
         self._bluez: Bluez | None = None
         self._open: _Open | None = None
         self._off_by_us: str | None = None
@@ -354,6 +357,8 @@ class BleRadio:
 
     def _hear(self, device: BLEDevice, said: AdvertisementData) -> None:
         """Take what bleak has of one device: an advertisement, or anything else that changed."""
+        if device.address == self._asked:
+            return
         now_s = self._clock.monotonic_s()
         self._watchdog.heard(now_s)
         self._told.discard(BluetoothProblem.STUCK)
@@ -407,7 +412,12 @@ class BleRadio:
             device = self._devices.get(radio_id)
             if device is None or links.known(radio_id):
                 continue
-            told = await read_from(device, self._timing.answer_s)
+            self._asked = device.address  # What changes about it now, we have changed ourselves.
+            try:
+                told = await read_from(device, self._timing.answer_s)
+                await asyncio.sleep(self._timing.settle_s)
+            finally:
+                self._asked = None
             found = told if isinstance(told, str) else links.read(told)
             if isinstance(found, Endpoint):
                 self._see(radio_id, _UNKNOWN_DBM, self._clock.monotonic_s(), found)

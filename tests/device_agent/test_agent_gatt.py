@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from device_agent.radio.gatt import LinkRecords, Questions
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
 __all__ = ["bus"]
+ROOT = Path(__file__).parents[2]
 NETWORKS = [ip_network("10.0.0.0/24"), ip_network("fe80::/64")]
 
 # -- the record -------------------------------------------------------------------------------------------------------
@@ -220,3 +224,16 @@ def test_bluetoothd_that_was_started_anew_is_told_again(bus: PrivateBus) -> None
         assert not fake._applications
 
     on(bus, play)
+
+
+def test_the_tests_for_real_radios_hold_for_played_ones(bus: PrivateBus) -> None:
+    """`tests/hardware` is run by hand, on two radios: so here it is run on what stands for them."""
+    program = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "tests/hardware", "--hardware", "hci1"]
+
+    async def play(fake: FakeBluezWithGatt) -> None:
+        ran = await asyncio.create_subprocess_exec(*program, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+        said, _ = await ran.communicate()
+        assert ran.returncode == 0, said.decode()
+        assert "4 passed" in said.decode()
+
+    run(lambda: _limited(bus, play), limit_s=200)

@@ -31,6 +31,8 @@ _DIRECT = 0
 _MOST_AT_ONCE = 8
 """Proposals considered at the same time; each asks the gateway."""
 _MOST_AWAY = 64
+_MOST_ASKED = 1024
+"""Remembered peers: accounts cost nothing."""
 _KNOWN_SEATS = 0.75
 """Of all validator seats, the share that a Learner on credit must know of."""
 
@@ -100,7 +102,7 @@ class Proposals:
         free = await self._view.free(self._address)
         if free is None or free - (self._credit_with(None) if on_credit else 0) < facts.min_stake + reward:
             return
-        self._asked_at_s[peer] = now_s
+        self._note_asked(peer, now_s)
         if on_credit and (self._credit_with(peer) + reward > self._settings.credit or self._encounters.lanes_left < 1):
             return
         self._peers_away.discard(peer)  # it is asked again in the usual way the next time
@@ -161,6 +163,12 @@ class Proposals:
         )
         signs_only = (Effect.ACCEPT,)  # on credit the check-in comes when there is something to gain by it
         self._encounters.begin(one, signs_only if proposal.credit else (Effect.ACCEPT, Effect.CHECK_IN))
+
+    def _note_asked(self, peer: PeerId, now_s: float) -> None:
+        self._asked_at_s.pop(peer, None)
+        self._asked_at_s[peer] = now_s
+        if len(self._asked_at_s) > _MOST_ASKED:
+            del self._asked_at_s[next(iter(self._asked_at_s))]
 
     def _worth_asking(self, peer: PeerId, now_s: float) -> bool:
         rested_s = now_s - self._asked_at_s.get(peer, -self._settings.cooldown_s)

@@ -212,3 +212,11 @@ def test_a_proposal_from_before_a_restart_is_given_up_too(journal: Journal) -> N
 
     again.party.live(again.proposals.give_up_waiting, later)
     assert again.party.encounters.idle
+
+
+def test_of_peers_without_end_the_newest_are_remembered(journal: Journal) -> None:
+    proposals = Rig(journal).proposals
+    for number in range(3000):
+        proposals._note_asked(PeerId(str(number)), number)
+    assert list(proposals._asked_at_s)[0] == "1976"
+    assert len(proposals._asked_at_s) == 1024

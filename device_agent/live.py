@@ -262,8 +262,8 @@ def _ble(
     config: AgentConfig, port: int, shown: _Shown, known: Callable[[RadioId], bool], clock: SystemClock, told: Told
 ) -> BleRadio:
     # Who does without does not carry it in memory.
+    from device_agent.radio.asking import LinkRecords  # noqa: PLC0415
     from device_agent.radio.ble import BleRadio, Timing  # noqa: PLC0415
-    from device_agent.radio.gatt import LinkRecords  # noqa: PLC0415
 
     def own_record() -> bytes:
         return link_record.encode(port, [one.text for one in own_addresses(config.mdns.interfaces or None)])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,9 +33,11 @@ from device_agent.errors import BluetoothFault, BluetoothProblem
 from device_agent.observation import Observe
 from device_agent.radio import Endpoint, Medium, RadioId, Sighting
 from device_agent.radio.advertisement import Advertisement, Reason, encode, read
+from device_agent.radio.asking import LinkAsking, LinkRecords
 from device_agent.radio.bluez import Bluez, Shown, meaning
 from device_agent.radio.duty_cycle import ALWAYS, DutyCycle
-from device_agent.radio.gatt import ROOT, LinkRecords, Questions, objects, read_from
+from device_agent.radio.gatt import ROOT, objects
+from device_agent.radio.newest import Newest
 from device_agent.radio.watchdog import Step, Watchdog
 
 _WAITING: Final = 256
@@ -47,10 +48,7 @@ _ABSENT: Final = -127
 _WEAKEST_DBM: Final = -126
 _STRONGEST_DBM: Final = 20
 """Of what a controller can measure; 127 means unknown (Bluetooth Core Specification, vol. 4, part E, 7.7.65)."""
-_UNKNOWN_DBM: Final = 127
 _A_LITTLE_S: Final = 0.01
-_MOST_DEVICES: Final = 64
-"""That may be asked where their links answer."""
 _DENIED: Final = frozenset(
     {
         BleakBluetoothNotAvailableReason.DENIED_BY_USER,
@@ -145,10 +143,16 @@ class BleRadio:
         self._timing = timing or Timing()
         self._stuck = stuck
         self._links = links
-        self._questions = None if links is None else Questions(links.after_s)
-        self._devices: dict[RadioId, BLEDevice] = {}
-        self._asking: asyncio.Task[None] | None = None
-        self._asked: str | None = None
+        self._asking = None
+        if links is not None:
+            self._asking = LinkAsking(
+                links,
+                clock=clock,
+                poll_s=self._timing.poll_s,
+                answer_s=self._timing.answer_s,
+                settle_s=self._timing.settle_s,
+                observe=observe,
+            )
         self._bluez: Bluez | None = None
         self._open: _Open | None = None
         self._off_by_us: str | None = None
@@ -157,10 +161,8 @@ class BleRadio:
         self._watchdog = Watchdog(self._timing.quiet_s, clock.monotonic_s())
         self._one_at_a_time = asyncio.Lock()
         self._look_now = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
-        self._waiting: OrderedDict[RadioId, Sighting] = OrderedDict()
-        self._news = asyncio.Event()
-        self._closed = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._newest = Newest(_WAITING)
         self._found: set[BluetoothProblem] = set()
         self._told: set[BluetoothProblem] = set()
         self._strange: set[Reason] = set()
@@ -176,23 +178,21 @@ class BleRadio:
 
     async def open(self) -> None:
         """Begin to show and to look, as soon as Bluetooth can be used."""
-        self._keeping = asyncio.create_task(self._keep())
-        if self._links is not None:
-            self._asking = asyncio.create_task(self._ask_around(self._links))
+        self._tasks.append(asyncio.create_task(self._keep()))
+        if self._asking is not None:
+            self._tasks.append(asyncio.create_task(self._asking.run(self._found_link)))
 
     async def close(self) -> None:
         """Show nothing any longer and end `sightings`."""
-        self._closed = True
-        tasks = [one for one in (self._keeping, self._asking) if one is not None]
-        for one in tasks:
+        for one in self._tasks:
             one.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         async with self._one_at_a_time:
             await self._leave()
             if self._bluez is not None:
                 self._bluez.close()
-        self._news.set()
+        self._newest.close()
 
     async def rename(self, radio_id: RadioId) -> None:
         """Show another id: the new one comes before the old one goes, where the adapter can show two."""
@@ -202,15 +202,9 @@ class BleRadio:
                 with self._telling():
                     await self._show(self._bluez, self._open)
 
-    async def sightings(self) -> AsyncIterator[Sighting]:
+    def sightings(self) -> AsyncIterator[Sighting]:
         """Yield each other device whenever it is heard, until `close`."""
-        while True:
-            while self._waiting:
-                yield self._waiting.popitem(last=False)[1]
-            if self._closed:
-                return
-            self._news.clear()
-            await self._news.wait()
+        return aiter(self._newest)
 
     # -- keeping it up ------------------------------------------------------------------------------------------------
 
@@ -357,7 +351,7 @@ class BleRadio:
 
     def _hear(self, device: BLEDevice, said: AdvertisementData) -> None:
         """Take what bleak has of one device: an advertisement, or anything else that changed."""
-        if device.address == self._asked:
+        if self._asking is not None and device.address == self._asking.address:
             return
         now_s = self._clock.monotonic_s()
         self._watchdog.heard(now_s)
@@ -369,20 +363,26 @@ class BleRadio:
             self._wonder(found)
         elif found.radio_id != self._radio_id:
             self._see(found.radio_id, said.rssi, now_s)
-            self._may_ask(found.radio_id, device, now_s)
+            if self._asking is not None:
+                self._asking.seen(found.radio_id, device, now_s)
 
-    def _see(self, radio_id: RadioId, rssi: int, now_s: float, endpoint: Endpoint | None = None) -> None:
-        before = self._waiting.pop(radio_id, None)
-        self._waiting[radio_id] = Sighting(
-            radio_id=radio_id,
-            seen_at_s=now_s,
-            medium=Medium.BLE,
-            rssi_dbm=rssi if _WEAKEST_DBM <= rssi <= _STRONGEST_DBM else None,
-            endpoint=endpoint or (before.endpoint if before is not None else None),
+    def _see(self, radio_id: RadioId, rssi: int | None, now_s: float, endpoint: Endpoint | None = None) -> None:
+        before = self._newest.get(radio_id)
+        if endpoint is None and before is not None:
+            endpoint = before.endpoint
+        self._newest.put(
+            radio_id,
+            Sighting(
+                radio_id=radio_id,
+                seen_at_s=now_s,
+                medium=Medium.BLE,
+                rssi_dbm=rssi if rssi is not None and _WEAKEST_DBM <= rssi <= _STRONGEST_DBM else None,
+                endpoint=endpoint,
+            ),
         )
-        if len(self._waiting) > _WAITING:
-            self._waiting.popitem(last=False)
-        self._news.set()
+
+    def _found_link(self, radio_id: RadioId, endpoint: Endpoint) -> None:
+        self._see(radio_id, None, self._clock.monotonic_s(), endpoint)
 
     # -- where links answer -------------------------------------------------------------------------------------------
 
@@ -391,38 +391,6 @@ class BleRadio:
         if self._links is not None and not here.tells:
             await bluez.serve(here.adapter, ROOT, objects(self._links.own))
             here.tells = True
-
-    def _may_ask(self, radio_id: RadioId, device: BLEDevice, now_s: float) -> None:
-        if self._questions is not None:
-            self._questions.seen(radio_id, now_s)
-            self._devices.pop(radio_id, None)
-            self._devices[radio_id] = device
-            if len(self._devices) > _MOST_DEVICES:
-                del self._devices[next(iter(self._devices))]
-
-    async def _ask_around(self, links: LinkRecords) -> None:
-        """Ask whom nothing else has found, one at a time."""
-        while True:
-            await asyncio.sleep(self._timing.poll_s)
-            now_s = self._clock.monotonic_s()
-            radio_id = None if self._questions is None else self._questions.due(now_s)
-            if self._questions is None or radio_id is None:
-                continue
-            self._questions.asked(radio_id, now_s)
-            device = self._devices.get(radio_id)
-            if device is None or links.known(radio_id):
-                continue
-            self._asked = device.address  # What changes about it now, we have changed ourselves.
-            try:
-                told = await read_from(device, self._timing.answer_s)
-                await asyncio.sleep(self._timing.settle_s)
-            finally:
-                self._asked = None
-            found = told if isinstance(told, str) else links.read(told)
-            if isinstance(found, Endpoint):
-                self._see(radio_id, _UNKNOWN_DBM, self._clock.monotonic_s(), found)
-            else:
-                self._observe("not read", medium=Medium.BLE, instance=radio_id, reason=found)
 
     # -- when nothing is heard ----------------------------------------------------------------------------------------
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 from bleak import BleakClient
@@ -16,9 +14,8 @@ from dbus_fast.annotations import DBusBool, DBusBytes, DBusDict, DBusObjectPath,
 from dbus_fast.constants import PropertyAccess
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
-from device_agent.radio import Endpoint, RadioId
 from device_agent.radio.advertisement import SERVICE_UUID
-from device_agent.radio.link_record import MOST_BYTES, RECORD_UUID, Reason
+from device_agent.radio.link_record import MOST_BYTES, RECORD_UUID
 
 ROOT: Final = "/idml/gatt"
 _SERVICE: Final = f"{ROOT}/service0"
@@ -26,60 +23,6 @@ _CHARACTERISTIC: Final = f"{_SERVICE}/char0"
 
 
 _Strings = Annotated[list[str], DBusSignature("as")]
-
-_FIRST_REST_S: Final = 60.0
-_RESTS_GROW: Final = 4
-_MOST_ASKED: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkRecords:
-    """What a radio needs to tell and to ask where links answer.
-
-    Attributes:
-        own: returns this device's record.
-        known: whether it is known already who shows an id: then nobody is asked.
-        read: returns where to ask, or why there is nowhere; see `device_agent.radio.link_record.decode`.
-        after_s: how long an id is left to be found by mDNS.
-    """
-
-    own: Callable[[], bytes]
-    known: Callable[[RadioId], bool]
-    read: Callable[[bytes], Endpoint | Reason]
-    after_s: float
-
-
-@dataclass(slots=True)
-class _Asked:
-    next_s: float
-    tries: int = 0
-
-
-class Questions:
-    """Whom to ask next, and when again: of the ids that were shown last, the 64 newest. Pure."""
-
-    def __init__(self, after_s: float) -> None:
-        """Leave an id alone for `after_s` at first."""
-        self._after_s = after_s
-        self._asked: OrderedDict[RadioId, _Asked] = OrderedDict()
-
-    def seen(self, radio_id: RadioId, now_s: float) -> None:
-        """Take note that an id is shown."""
-        self._asked.setdefault(radio_id, _Asked(next_s=now_s + self._after_s))
-        self._asked.move_to_end(radio_id)
-        if len(self._asked) > _MOST_ASKED:
-            self._asked.popitem(last=False)
-
-    def due(self, now_s: float) -> RadioId | None:
-        """Return who is to be asked now, who has waited longest first."""
-        waiting = [(one.next_s, radio_id) for radio_id, one in self._asked.items() if one.next_s <= now_s]
-        return min(waiting)[1] if waiting else None
-
-    def asked(self, radio_id: RadioId, now_s: float) -> None:
-        """Leave an id alone for a while, and for four times longer each time."""
-        one = self._asked.setdefault(radio_id, _Asked(next_s=now_s))
-        one.next_s = now_s + _FIRST_REST_S * _RESTS_GROW**one.tries
-        one.tries += 1
 
 
 class LinkService(ServiceInterface):

@@ -34,6 +34,7 @@ from device_agent.clock import Clock
 from device_agent.observation import Observe
 from device_agent.radio import Endpoint, Medium, RadioId, Sighting
 from device_agent.radio.addresses import OwnAddress, own_addresses
+from device_agent.radio.newest import Newest
 from device_agent.radio.records import SERVICE, Found, Reason, id_in_name, instance_name, properties_of, read_record
 
 _POLL_S: Final = 5.0
@@ -139,9 +140,7 @@ class MdnsRadio:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._own_names: deque[str] = deque(maxlen=_OWN_NAMES)
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._waiting: OrderedDict[str, Sighting] = OrderedDict()
-        self._news = asyncio.Event()
-        self._closed = False
+        self._newest = Newest(_INSTANCES)
         self._told: set[Fault | Reason] = set()
         self._heard_s = clock.monotonic_s()
         self._patience_s = _drawn(_SILENCE_S)
@@ -161,14 +160,13 @@ class MdnsRadio:
 
     async def close(self) -> None:
         """Say goodbye and end `sightings`."""
-        self._closed = True
         for task in (self._keeping, self._parting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
         async with self._one_at_a_time:
             await self._leave()
-        self._news.set()
+        self._newest.close()
 
     async def rename(self, radio_id: RadioId) -> None:
         """Show another id: the new one comes before the old one goes."""
@@ -178,15 +176,9 @@ class MdnsRadio:
                 self._told.discard(Fault.NAME_TAKEN)
                 await self._announce_anew()
 
-    async def sightings(self) -> AsyncIterator[Sighting]:
+    def sightings(self) -> AsyncIterator[Sighting]:
         """Yield each other device as it is found, when its record changed and when it speaks again, until `close`."""
-        while True:
-            while self._waiting:
-                yield self._waiting.popitem(last=False)[1]
-            if self._closed:
-                return
-            self._news.clear()
-            await self._news.wait()
+        return aiter(self._newest)
 
     # -- this device's side -------------------------------------------------------------------------------------------
 
@@ -346,18 +338,16 @@ class MdnsRadio:
     def _see(self, name: str, found: Found, now_s: float) -> None:
         self._forget(name)
         self._known[name] = _Known(found, now_s)
-        self._waiting[name] = Sighting(
-            radio_id=found.radio_id, seen_at_s=now_s, medium=Medium.MDNS, endpoint=found.endpoint
+        self._newest.put(
+            name,
+            Sighting(radio_id=found.radio_id, seen_at_s=now_s, medium=Medium.MDNS, endpoint=found.endpoint),
         )
         while len(self._known) > _INSTANCES:
             self._forget(next(iter(self._known)))
-        while len(self._waiting) > _INSTANCES:
-            self._waiting.popitem(last=False)
-        self._news.set()
 
     def _forget(self, name: str) -> None:
         self._known.pop(name, None)
-        self._waiting.pop(name, None)
+        self._newest.forget(name)
 
     def _part_from_a_namesake(self, name: str, record: AsyncServiceInfo) -> None:
         """Take another name if somebody else has this one: two that came at one moment did not hear each other ask.

@@ -230,7 +230,7 @@ def test_what_is_not_discoverable_is_hidden_so_ours_is(bus: PrivateBus) -> None:
             assert legacy_bytes(said) == 31
             said["Discoverable"] = False
             await asyncio.sleep(0.1)
-            a.radio._waiting.clear()
+            a.radio._newest._waiting.clear()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await a.next_of(B)
@@ -304,11 +304,11 @@ def test_a_device_that_is_only_remembered_is_not_seen(bus: PrivateBus) -> None:
         async with bluez_on(bus) as fake, a.radio, b.radio:
             await a.fresh_of(B)
             fake.mute = True
-            a.radio._waiting.clear()
+            a.radio._newest._waiting.clear()
             (path,) = fake.adapters[0].known
             fake._changed(path, "org.bluez.Device1", {}, ["RSSI"])
             await asyncio.sleep(0.3)
-            assert not a.radio._waiting
+            assert not a.radio._newest._waiting
 
     run(play)
 
@@ -352,7 +352,7 @@ def test_hostile_advertisements_of_every_length_and_type_are_told_once(bus: Priv
             fake.strangers["a friend"] = stranger(payload_of(B), "66:00:00:00:04:00")
             await a.fresh_of(B)
             await a.fresh_of(B)
-            assert C not in a.radio._waiting
+            assert C not in a.radio._newest._waiting
             assert sorted(a.faults) == sorted([Reason.LENGTH, Reason.VERSION])
 
     run(play)
@@ -366,7 +366,7 @@ def test_of_a_crowd_that_nobody_asks_about_the_newest_are_remembered(bus: Privat
             for number, one in enumerate(crowd):
                 fake.strangers[one] = stranger(payload_of(one), f"66:00:00:00:{number >> 8:02X}:{number & 255:02X}")
             async with a.radio:
-                await until(lambda: crowd[-1] in a.radio._waiting)
+                await until(lambda: crowd[-1] in a.radio._newest._waiting)
         assert [one.radio_id async for one in a.radio.sightings()] == crowd[-256:]
 
     run(play)

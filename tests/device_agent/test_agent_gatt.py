@@ -20,8 +20,8 @@ from test_agent_ble import FAST, A, B, C, bus, payload_of, run, stranger, until
 from device_agent.clock import SystemClock
 from device_agent.errors import BluetoothProblem
 from device_agent.radio import Endpoint, RadioId, Sighting
+from device_agent.radio.asking import LinkRecords, Questions
 from device_agent.radio.ble import BleRadio
-from device_agent.radio.gatt import LinkRecords, Questions
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
 __all__ = ["bus"]

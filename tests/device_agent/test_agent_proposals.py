@@ -218,5 +218,5 @@ def test_of_peers_without_end_the_newest_are_remembered(journal: Journal) -> Non
     proposals = Rig(journal).proposals
     for number in range(3000):
         proposals._note_asked(PeerId(str(number)), number)
-    assert list(proposals._asked_at_s)[0] == "1976"
+    assert next(iter(proposals._asked_at_s)) == "1976"
     assert len(proposals._asked_at_s) == 1024

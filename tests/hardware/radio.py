@@ -14,8 +14,8 @@ from typing import Any
 
 from device_agent.clock import SystemClock
 from device_agent.radio import RadioId
+from device_agent.radio.asking import LinkRecords
 from device_agent.radio.ble import BleRadio
-from device_agent.radio.gatt import LinkRecords
 from device_agent.radio.link_record import decode, encode
 
 PORT = 4711

@@ -1,0 +1,145 @@
+"""Asks devices, over Bluetooth connections, where their links answer: those whom nothing else has found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bleak.backends.device import BLEDevice
+
+from device_agent.clock import Clock
+from device_agent.observation import Observe
+from device_agent.radio import Endpoint, Medium, RadioId
+from device_agent.radio.gatt import read_from
+from device_agent.radio.link_record import Reason
+
+_FIRST_REST_S: Final = 60.0
+_RESTS_GROW: Final = 4
+_MOST_ASKED: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRecords:
+    """What a radio needs to tell and to ask where links answer.
+
+    Attributes:
+        own: returns this device's record.
+        known: whether it is known already who shows an id: then nobody is asked.
+        read: returns where to ask, or why there is nowhere; see `device_agent.radio.link_record.decode`.
+        after_s: how long an id is left to be found by mDNS.
+    """
+
+    own: Callable[[], bytes]
+    known: Callable[[RadioId], bool]
+    read: Callable[[bytes], Endpoint | Reason]
+    after_s: float
+
+
+@dataclass(slots=True)
+class _Asked:
+    next_s: float
+    tries: int = 0
+
+
+class Questions:
+    """Whom to ask next, and when again: of the ids that were shown last, the 64 newest. Pure."""
+
+    def __init__(self, after_s: float) -> None:
+        """Leave an id alone for `after_s` at first."""
+        self._after_s = after_s
+        self._asked: OrderedDict[RadioId, _Asked] = OrderedDict()
+
+    def seen(self, radio_id: RadioId, now_s: float) -> None:
+        """Take note that an id is shown."""
+        self._asked.setdefault(radio_id, _Asked(next_s=now_s + self._after_s))
+        self._asked.move_to_end(radio_id)
+        if len(self._asked) > _MOST_ASKED:
+            self._asked.popitem(last=False)
+
+    def due(self, now_s: float) -> RadioId | None:
+        """Return who is to be asked now, who has waited longest first."""
+        waiting = [(one.next_s, radio_id) for radio_id, one in self._asked.items() if one.next_s <= now_s]
+        return min(waiting)[1] if waiting else None
+
+    def asked(self, radio_id: RadioId, now_s: float) -> None:
+        """Leave an id alone for a while, and for four times longer each time."""
+        one = self._asked.setdefault(radio_id, _Asked(next_s=now_s))
+        one.next_s = now_s + _FIRST_REST_S * _RESTS_GROW**one.tries
+        one.tries += 1
+
+
+class LinkAsking:
+    """Asks one device at a time.
+
+    Attributes:
+        address: of the device that is being asked: what changes about it now, we have changed ourselves.
+    """
+
+    def __init__(
+        self,
+        links: LinkRecords,
+        *,
+        clock: Clock,
+        poll_s: float,
+        answer_s: float,
+        settle_s: float,
+        observe: Observe,
+    ) -> None:
+        """Ask nobody yet.
+
+        Args:
+            links: what to ask, and how to read the answer.
+            clock: tells when.
+            poll_s: between two looks at whether somebody is to be asked.
+            answer_s: for a connection and the answer.
+            settle_s: after a connection, until all has been said about it.
+            observe: is told who could not be asked, and why.
+        """
+        self.address: str | None = None
+        self._links = links
+        self._clock = clock
+        self._poll_s = poll_s
+        self._answer_s = answer_s
+        self._settle_s = settle_s
+        self._observe = observe
+        self._questions = Questions(links.after_s)
+        self._devices: OrderedDict[RadioId, BLEDevice] = OrderedDict()
+
+    def seen(self, radio_id: RadioId, device: BLEDevice, now_s: float) -> None:
+        """Take note that a device shows an id."""
+        self._questions.seen(radio_id, now_s)
+        self._devices[radio_id] = device
+        self._devices.move_to_end(radio_id)
+        if len(self._devices) > _MOST_ASKED:
+            self._devices.popitem(last=False)
+
+    async def run(self, found: Callable[[RadioId, Endpoint], None]) -> None:
+        """Ask whoever is due, and tell `found` of each answer that leads anywhere."""
+        while True:
+            await asyncio.sleep(self._poll_s)
+            now_s = self._clock.monotonic_s()
+            radio_id = self._questions.due(now_s)
+            if radio_id is None:
+                continue
+            self._questions.asked(radio_id, now_s)
+            device = self._devices.get(radio_id)
+            if device is None or self._links.known(radio_id):
+                continue
+            told = await self._ask(device)
+            answer = told if isinstance(told, str) else self._links.read(told)
+            if isinstance(answer, Endpoint):
+                found(radio_id, answer)
+            else:
+                self._observe("not read", medium=Medium.BLE, instance=radio_id, reason=answer)
+
+    async def _ask(self, device: BLEDevice) -> bytes | str:
+        self.address = device.address
+        try:
+            told = await read_from(device, self._answer_s)
+            await asyncio.sleep(self._settle_s)
+        finally:
+            self.address = None
+        return told

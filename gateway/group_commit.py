@@ -46,14 +46,13 @@ class GroupCommit(Generic[Asked, Told]):
         """Write what waits, and leave what has come meanwhile to the first of those who brought it."""
         with self._lock:
             pieces, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-        told: Sequence[Told | BaseException]
+        answers: list[tuple[_Piece[Asked, Told], Told | BaseException]]
         try:
             told = self._write([one.asked for one in pieces])
-            if len(told) != len(pieces):
-                raise AssertionError(f"{len(pieces)} pieces were to be written, {len(told)} were told of")
+            answers = list(zip(pieces, told, strict=True))
         except BaseException as error:  # each of them raises it
-            told = [error] * len(pieces)
-        for piece, one in zip(pieces, told, strict=True):
+            answers = [(piece, error) for piece in pieces]
+        for piece, one in answers:
             piece.told = [one]
         with self._lock:
             following = self._waiting[:1]

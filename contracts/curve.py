@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from coincurve import PrivateKey, PublicKey
@@ -38,15 +39,17 @@ def signer(digest: bytes, signature: Signature) -> bytes | None:
         point = PublicKey.from_signature_and_message(written, digest, hasher=None)
     except Exception:  # the library raises no other where there is no such point
         return None
-    return _address(point)
+    return _address(point.format(compressed=False))
 
 
 def address(key: bytes) -> bytes:
     """Return the 20-byte address of a private key of 32 bytes. Raises ValueError for what is no key."""
     if len(key) != 32:
         raise ValueError(f"a private key has 32 bytes, got {len(key)}")
-    return _address(PrivateKey(key).public_key)
+    return _address(PrivateKey(key).public_key.format(compressed=False))
 
 
-def _address(point: PublicKey) -> bytes:
-    return keccak(point.format(compressed=False)[1:])[-_ADDRESS_BYTES:]
+@lru_cache(maxsize=1024)
+def _address(point: bytes) -> bytes:
+    """The address of a public key; a few accounts are met over and over."""
+    return keccak(point[1:])[-_ADDRESS_BYTES:]

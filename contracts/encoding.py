@@ -11,6 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 WORD: Final = 32
+RLP_DEPTH: Final = 8
+"""Lists within lists that are read; what transactions hold is less deep."""
+
+_RLP_BYTES: Final = 0x80
+_RLP_LIST: Final = 0xC0
+_RLP_SHORT: Final = 55
+"""Bytes up to which a length is part of the first byte."""
 
 _DYNAMIC: Final = frozenset({"bytes", "bytes[]"})
 _UINT: Final = re.compile(r"uint(8|16|24|32|40|96|192|256)")
@@ -46,15 +53,56 @@ def rlp_encode(value: int | bytes | Sequence[Any]) -> bytes:
     if isinstance(value, int):
         return rlp_encode(value.to_bytes((value.bit_length() + 7) // 8))
     if isinstance(value, bytes):
-        return value if len(value) == 1 and value[0] < 0x80 else _prefixed(0x80, value)
-    return _prefixed(0xC0, b"".join(rlp_encode(one) for one in value))
+        return value if len(value) == 1 and value[0] < _RLP_BYTES else _prefixed(_RLP_BYTES, value)
+    return _prefixed(_RLP_LIST, b"".join(rlp_encode(one) for one in value))
+
+
+def rlp_decode(data: bytes) -> bytes | list[Any]:
+    """Decode bytes or a list of such from their one encoding: what comes out is encoded as it came in.
+
+    Raises ValueError for all else, and for lists nested more than `RLP_DEPTH` deep.
+    """
+    value, end = _rlp_item(data, 0, len(data), RLP_DEPTH)
+    if end != len(data):
+        raise ValueError(f"{len(data) - end} bytes too many")
+    return value
+
+
+def _rlp_item(data: bytes, at: int, end: int, depth: int) -> tuple[bytes | list[Any], int]:
+    """The value that begins at `at`, and where it ends."""
+    if at >= end:
+        raise ValueError("cut off")
+    first = data[at]
+    if first < _RLP_BYTES:
+        return data[at : at + 1], at + 1
+    kind = _RLP_BYTES if first < _RLP_LIST else _RLP_LIST
+    start, size = at + 1, first - kind
+    if size > _RLP_SHORT:
+        written = _cut(data, start, size - _RLP_SHORT)
+        start, size = start + len(written), int.from_bytes(written)
+        if size <= _RLP_SHORT or written[0] == 0:
+            raise ValueError("a length that is not written in the shortest way")
+    stop = start + size
+    if stop > end:
+        raise ValueError("cut off")
+    if kind == _RLP_BYTES:
+        if size == 1 and data[start] < _RLP_BYTES:
+            raise ValueError("a byte that is not written in the shortest way")
+        return data[start:stop], stop
+    if not depth:
+        raise ValueError("lists nested too deeply")
+    items: list[Any] = []
+    while start < stop:
+        item, start = _rlp_item(data, start, stop, depth - 1)
+        items.append(item)
+    return items, stop
 
 
 def _prefixed(kind: int, content: bytes) -> bytes:
-    if len(content) < 56:
+    if len(content) <= _RLP_SHORT:
         return bytes([kind + len(content)]) + content
     length = len(content).to_bytes((len(content).bit_length() + 7) // 8)
-    return bytes([kind + 55 + len(length)]) + length + content
+    return bytes([kind + _RLP_SHORT + len(length)]) + length + content
 
 
 def _members(kind: str) -> list[str]:

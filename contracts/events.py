@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final
 
-from eth_abi.abi import decode as abi_decode
-from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from contracts import panel
 from contracts.addresses import checksum_address
+from contracts.encoding import WORD, abi_decode
 from contracts.errors import MalformedLog
 from contracts.settlement import ParameterSet
 from contracts.states import EncounterState, VoteReason
@@ -263,7 +262,31 @@ def signature(kind: type[Event]) -> str:
 TOPICS: Final[dict[type[Event], bytes]] = {kind: keccak(signature(kind).encode()) for kind in KINDS}
 """The first topic of each event."""
 
-_BY_TOPIC: Final[dict[bytes, type[Event]]] = {topic: kind for kind, topic in TOPICS.items()}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """An event's class, and its fields in the order of the ABI: those in topics of their own, and the others."""
+
+    kind: type[Event]
+    indexed: "tuple[Field[Any], ...]"
+    plain: "tuple[Field[Any], ...]"
+    indexed_types: tuple[str, ...]
+    plain_types: tuple[str, ...]
+
+
+def _shape(kind: type[Event]) -> _Shape:
+    indexed = tuple(one for one in fields(kind) if one.metadata["indexed"])
+    plain = tuple(one for one in fields(kind) if not one.metadata["indexed"])
+    return _Shape(
+        kind=kind,
+        indexed=indexed,
+        plain=plain,
+        indexed_types=tuple(one.metadata["type"] for one in indexed),
+        plain_types=tuple(one.metadata["type"] for one in plain),
+    )
+
+
+_BY_TOPIC: Final[dict[bytes, _Shape]] = {topic: _shape(kind) for kind, topic in TOPICS.items()}
 
 
 def decode(topics: Sequence[bytes], data: bytes) -> Event | None:
@@ -271,23 +294,22 @@ def decode(topics: Sequence[bytes], data: bytes) -> Event | None:
 
     Raises `MalformedLog` when the first topic is ours but the rest does not fit it.
     """
-    kind = _BY_TOPIC.get(bytes(topics[0])) if topics else None
-    if kind is None:
+    shape = _BY_TOPIC.get(bytes(topics[0])) if topics else None
+    if shape is None:
         return None
-    indexed = [one for one in fields(kind) if one.metadata["indexed"]]
-    plain = [one for one in fields(kind) if not one.metadata["indexed"]]
-    if len(topics) != 1 + len(indexed):
-        raise MalformedLog(f"{kind.__name__} has {1 + len(indexed)} topics, got {len(topics)}")
+    name = shape.kind.__name__
+    if len(topics) != 1 + len(shape.indexed):
+        raise MalformedLog(f"{name} has {1 + len(shape.indexed)} topics, got {len(topics)}")
+    if any(len(topic) != WORD for topic in topics):
+        raise MalformedLog(f"{name}: a topic has {WORD} bytes")
     try:
+        decoded = (*abi_decode(shape.indexed_types, b"".join(topics[1:])), *abi_decode(shape.plain_types, bytes(data)))
         values = {
-            one.name: _value(one, abi_decode([one.metadata["type"]], bytes(topic))[0])
-            for one, topic in zip(indexed, topics[1:], strict=True)
+            one.name: _value(one, value) for one, value in zip((*shape.indexed, *shape.plain), decoded, strict=True)
         }
-        decoded = abi_decode([one.metadata["type"] for one in plain], bytes(data))
-        values |= {one.name: _value(one, value) for one, value in zip(plain, decoded, strict=True)}
-        return kind(**values)
-    except (DecodingError, ValueError, OverflowError) as error:
-        raise MalformedLog(f"{kind.__name__}: {error}") from error
+        return shape.kind(**values)
+    except ValueError as error:
+        raise MalformedLog(f"{name}: {error}") from error
 
 
 def _value(one: "Field[Any]", value: Any) -> Any:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
-
-from web3.types import BlockData, LogReceipt, TxData, TxReceipt
 
 from contracts import calls, events
 from contracts.errors import MalformedCalldata, MalformedLog, MalformedTerms, decode_revert
 from contracts.terms import Domain, Terms, both_salts, commitment, encounter_id, terms_to_json
 from gateway.batch import Told, told_by
+from gateway.blocks import Log, Receipt, SeenBlock, SeenTransaction
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.logs import event
 from gateway.metrics import Metrics
@@ -70,8 +69,8 @@ class Places:
         attempts = [attempt.hash for one in store.unsettled() for attempt in one.attempts]
         for key in attempts:
             if key not in self._blocks:
-                place = node.place_of(key)
-                self._blocks[key] = None if place is None else place.block
+                receipt = node.receipt(key)
+                self._blocks[key] = None if receipt is None else receipt.block
         blocks = (self._blocks[key] for key in attempts)
         return {block for block in blocks if block is not None and first <= block <= last}
 
@@ -105,7 +104,7 @@ def confirm(
             last, numbers = following, {following}
         for number in sorted(numbers):
             block = node.block(number)
-            if head is not None and number == head.number + 1 and _hex(block["parentHash"]) != head.hash:
+            if head is not None and number == head.number + 1 and block.parent != head.hash:
                 head = _rewound(store, node, head, metrics)
                 break
             head = _consume(store, node, block, ours=ours, final=final, metrics=metrics)
@@ -136,7 +135,7 @@ def _telling(node: Node, first: int, last: int, ours: set[str]) -> set[int]:
                 raise
             span //= 2
             continue
-        telling |= {log["blockNumber"] for log in found}
+        telling |= {log.block for log in found}
         begin += span
     return telling
 
@@ -165,22 +164,24 @@ def _rewound(store: Store, node: Node, head: Block, metrics: Metrics) -> Block:
     return kept
 
 
-def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: int, metrics: Metrics) -> Block:
+def _consume(store: Store, node: Node, block: SeenBlock, *, ours: Ours, final: int, metrics: Metrics) -> Block:
     mined: list[Mined] = []
     found: list[NewEvent] = []
     terms: dict[str, dict[str, Any]] = {}
     salts: dict[str, tuple[str, str]] = {}
+    contracts = ours.contracts
     concerning = _concerning(node, block, ours)
-    for transaction, receipt in zip(concerning, node.receipts(block, concerning), strict=True):
-        if receipt["blockHash"] != block["hash"]:
-            raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
-        called = _calls(transaction) if transaction.get("to") in ours.contracts else []
+    receipts = node.receipts(block.number, [one.hash for one in concerning])
+    for transaction, receipt in zip(concerning, receipts, strict=True):
+        if receipt.block_hash != block.hash:
+            raise NodeUnavailable(f"block {block.number} was reorganised while it was read")
+        called = _calls(transaction.data) if transaction.target in contracts else []
         mined.append(
             Mined(
-                hash=_hex(transaction["hash"]),
-                succeeded=receipt["status"] == 1,
-                gas=receipt["gasUsed"],
-                why=None if receipt["status"] == 1 else _why(store, node, transaction, receipt),
+                hash=transaction.hash,
+                succeeded=receipt.succeeded,
+                gas=receipt.gas,
+                why=None if receipt.succeeded else _why(store, node, transaction, receipt),
             )
         )
         for call in called:
@@ -191,9 +192,9 @@ def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: i
             terms[name] = dict(terms_to_json(agreed))
             if isinstance(call, _REVEALING) and _reveals(agreed, call.learner_salt, call.neighbor_salt):
                 salts[name] = (_hex(call.learner_salt), _hex(call.neighbor_salt))
-        told = told_by(called, _decoded(receipt, ours.contracts), ours.domain)
+        told = told_by(called, _decoded(receipt.logs, contracts), ours.domain)
         found += [_row(receipt, one, share=max(1, len(called))) for one in told]
-    consumed = Block(number=block["number"], hash=_hex(block["hash"]), time_s=block["timestamp"])
+    consumed = Block(number=block.number, hash=block.hash, time_s=block.time_s)
     included = store.consume(consumed, mined=mined, events=found, terms=terms, salts=salts, final_block=final)
     event(_log, logging.DEBUG, "block read", block=consumed.number, included=len(included), events=len(found))
     for sends in included:
@@ -201,19 +202,19 @@ def _consume(store: Store, node: Node, block: BlockData, *, ours: Ours, final: i
     return consumed
 
 
-def _why(store: Store, node: Node, transaction: TxData, receipt: TxReceipt) -> str | None:
+def _why(store: Store, node: Node, transaction: SeenTransaction, receipt: Receipt) -> str | None:
     """Why a transaction of ours was reverted, as far as trying it again on the block before tells; None of others."""
-    if store.submission(_hex(transaction["hash"])) is None:
+    if store.submission(transaction.hash) is None:
         return None
-    if receipt["gasUsed"] >= transaction["gas"]:
-        return f"out of gas: it used all of its {transaction['gas']}"
+    if receipt.gas >= transaction.gas:
+        return f"out of gas: it used all of its {transaction.gas}"
     try:
         data = node.refusal(
-            str(transaction["to"]),
-            bytes(transaction["input"]),
-            sender=str(transaction["from"]),
-            value_wei=int(transaction["value"]),
-            block=receipt["blockNumber"] - 1,
+            transaction.target or "",
+            transaction.data,
+            sender=transaction.sender,
+            value_wei=transaction.value_wei,
+            block=receipt.block - 1,
         )
     except NodeUnavailable:
         data = None  # a node need not keep old states
@@ -225,25 +226,23 @@ def _reveals(terms: Terms, learner_salt: bytes, neighbor_salt: bytes) -> bool:
     return both_salts(commitment(learner_salt), commitment(neighbor_salt)) == terms.salts
 
 
-def _concerning(node: Node, block: BlockData, ours: Ours) -> list[TxData]:
+def _concerning(node: Node, block: SeenBlock, ours: Ours) -> list[SeenTransaction]:
     """The block's transactions that call our contracts, directly or through another one, and the operator's."""
-    transactions = [one for one in block["transactions"] if not isinstance(one, bytes)]
-    logs: Sequence[LogReceipt] = ()
-    if any(one.get("to") not in ours.contracts for one in transactions):
-        logs = node.logs(block["number"], block["number"], ours.contracts)
-    if any(log["blockHash"] != block["hash"] for log in logs):
-        raise NodeUnavailable(f"block {block['number']} was reorganised while it was read")
-    inner = {bytes(log["transactionHash"]) for log in logs}
+    logs: Sequence[Log] = ()
+    contracts = ours.contracts
+    if any(one.target not in contracts for one in block.transactions):
+        logs = node.logs(block.number, block.number, contracts)
+    if any(log.block_hash != block.hash for log in logs):
+        raise NodeUnavailable(f"block {block.number} was reorganised while it was read")
+    inner = {log.transaction for log in logs}
     return [
-        one
-        for one in transactions
-        if one.get("to") in ours.contracts or one["from"] == ours.operator or bytes(one["hash"]) in inner
+        one for one in block.transactions if one.target in contracts or one.sender == ours.operator or one.hash in inner
     ]
 
 
-def _calls(transaction: TxData) -> list[calls.Call | None]:
+def _calls(data: bytes) -> list[calls.Call | None]:
     """The calls of a transaction: those of a batch one by one, None for one that is none of ours."""
-    call = _call(bytes(transaction["input"]))
+    call = _call(data)
     return [_call(one) for one in call.calls] if isinstance(call, calls.Batch) else [call]
 
 
@@ -254,13 +253,13 @@ def _call(data: bytes) -> calls.Call | None:
         return None
 
 
-def _decoded(receipt: TxReceipt, ours: set[str]) -> list[events.Event]:
+def _decoded(logs: Sequence[Log], ours: Collection[str]) -> list[events.Event]:
     found: list[events.Event] = []
-    for log in receipt["logs"]:
-        if log["address"] not in ours:
+    for log in logs:
+        if log.address not in ours:
             continue
         try:
-            event = events.decode([bytes(topic) for topic in log["topics"]], bytes(log["data"]))
+            event = events.decode(log.topics, log.data)
         except MalformedLog:
             continue
         if event is not None:
@@ -268,15 +267,15 @@ def _decoded(receipt: TxReceipt, ours: set[str]) -> list[events.Event]:
     return found
 
 
-def _row(receipt: TxReceipt, told: Told, *, share: int) -> NewEvent:
+def _row(receipt: Receipt, told: Told, *, share: int) -> NewEvent:
     event = told.event
     args = {field.name: _json(getattr(event, field.name)) for field in fields(event)}
     args |= {key: _json(value) for key, value in told.beside.items()}
     return NewEvent(
-        transaction=_hex(receipt["transactionHash"]),
+        transaction=receipt.transaction,
         place=told.place,
         function=told.function,
-        gas=receipt["gasUsed"] // share,
+        gas=receipt.gas // share,
         name=type(event).__name__,
         encounter=args.get("encounter"),
         account=next((args[key] for key in _ABOUT if key in args), None),

@@ -24,7 +24,7 @@ class GroupCommit(Generic[Asked, Told]):
         """Set what writes several pieces, and tells for each in order what came of it, or why it is refused."""
         self._write = write
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._writing = False
         self._waiting: list[_Piece[Asked, Told]] = []
 
     def __call__(self, asked: Asked) -> Told:
@@ -32,32 +32,45 @@ class GroupCommit(Generic[Asked, Told]):
         mine: _Piece[Asked, Told] = _Piece(asked)
         with self._lock:
             self._waiting.append(mine)
-        while not mine.told:
-            with self._turn:
-                if not mine.told:
-                    self._write_next()
+            waits, self._writing = self._writing, True
+        if waits:
+            mine.woken.acquire()
+        if not mine.told:
+            self._write_waiting()
         told = mine.told[0]
         if isinstance(told, BaseException):
             raise told
         return told
 
-    def _write_next(self) -> None:
+    def _write_waiting(self) -> None:
+        """Write what waits, and leave what has come meanwhile to the first of those who brought it."""
         with self._lock:
             pieces, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-        told: Sequence[Told | BaseException]
+        answers: list[tuple[_Piece[Asked, Told], Told | BaseException]]
         try:
             told = self._write([one.asked for one in pieces])
+            answers = list(zip(pieces, told, strict=True))
         except BaseException as error:  # each of them raises it
-            told = [error] * len(pieces)
-        for piece, one in zip(pieces, told, strict=True):
+            answers = [(piece, error) for piece in pieces]
+        for piece, one in answers:
             piece.told = [one]
+        with self._lock:
+            following = self._waiting[:1]
+            self._writing = bool(following)
+        for piece in (*following, *pieces):
+            piece.woken.release()
 
 
 class _Piece(Generic[Asked, Told]):
-    """What one thread waits for; `told` is empty until it is known."""
+    """What one thread waits for: `told` is empty until it is known.
 
-    __slots__ = ("asked", "told")
+    `woken` is let go of when it is known, or when it is this thread's turn to write.
+    """
+
+    __slots__ = ("asked", "told", "woken")
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.told: list[Told | BaseException] = []
+        self.woken = threading.Lock()
+        self.woken.acquire()

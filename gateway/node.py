@@ -14,11 +14,12 @@ from typing import Any, Final
 from eth_typing import HexStr
 from web3 import HTTPProvider, Web3
 from web3.exceptions import BlockNotFound, ContractCustomError, ContractLogicError, TransactionNotFound, Web3Exception
-from web3.types import BlockData, FilterParams, LogReceipt, RPCEndpoint, TxData, TxReceipt, Wei
+from web3.types import RPCEndpoint, Wei
 
 from contracts.chain import ChainProfile, Finality
 from contracts.identity import Fees
 from gateway.answers import Outcome, meaning
+from gateway.blocks import Log, Receipt, SeenBlock, read_block, read_logs, read_receipt
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.fees import FeeRules, market
 
@@ -36,14 +37,6 @@ class Sent:
 
     outcome: Outcome
     words: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """The block that holds a transaction, and whether it was not reverted there."""
-
-    block: int
-    succeeded: bool
 
 
 class Node:
@@ -92,65 +85,47 @@ class Node:
                 case Finality.DEPTH:
                     return max(0, self._web3.eth.block_number - self.profile.finality_depth_blocks)
 
-    def block(self, number: int) -> BlockData:
+    def block(self, number: int) -> SeenBlock:
         """Return a block with its transactions in full."""
         with _faults():
-            block = self._web3.eth.get_block(number, full_transactions=True)
-            _check(block, "number", "hash", "parentHash", "timestamp", "transactions")
-            return block
+            return read_block(self._ask("eth_getBlockByNumber", hex(number), True))
 
     def block_hash(self, number: int) -> str:
         """Return the hash of the block that has this number now, 0x-prefixed."""
         with _faults():
             return "0x" + bytes(self._web3.eth.get_block(number)["hash"]).hex()
 
-    def receipt(self, transaction: TxData) -> TxReceipt:
-        """Return the receipt of a transaction taken from a block."""
+    def receipt(self, transaction: str) -> Receipt | None:
+        """Return the receipt of a transaction by its 0x-prefixed hash, None if no block of the chain holds it."""
         with _faults():
-            receipt = self._web3.eth.get_transaction_receipt(transaction["hash"])
-            _check(receipt, "blockHash", "transactionHash", "status", "gasUsed", "logs")
-            return receipt
+            found = self._ask("eth_getTransactionReceipt", transaction)
+            return None if found is None else read_receipt(found)
 
-    def receipts(self, block: BlockData, wanted: Sequence[TxData]) -> list[TxReceipt]:
+    def receipts(self, block: int, transactions: Sequence[str]) -> list[Receipt]:
         """Return the receipts of some of a block's transactions: all with one question, where the node knows that one.
 
         `eth_getBlockReceipts` is known to Geth 1.13, Bor 1.2 and Anvil, and not to Ganache.
         """
-        if len(wanted) < _FEW or not self._tells_receipts:
-            return [self.receipt(one) for one in wanted]
+        if len(transactions) < _FEW or not self._tells_receipts:
+            return [self._receipt(one) for one in transactions]
         try:
-            found = self._web3.eth.get_block_receipts(block["number"])
-            by_hash = {bytes(one["transactionHash"]): one for one in found}
-            chosen = [by_hash[bytes(one["hash"])] for one in wanted]
-            for receipt in chosen:
-                _check(receipt, "blockHash", "transactionHash", "status", "gasUsed", "logs")
+            found = self._ask("eth_getBlockReceipts", hex(block))
+            by_hash = {str(one["transactionHash"]).lower(): one for one in found}
+            return [read_receipt(by_hash[one]) for one in transactions]
         except (Web3Exception, OSError, ValueError, KeyError, TypeError):
             # It does not know the question, or its answer is of no use: the ordinary way will tell.
             self._tells_receipts = False
-            return [self.receipt(one) for one in wanted]
-        return chosen
+            return [self._receipt(one) for one in transactions]
 
-    def place_of(self, digest: str) -> Place | None:
-        """Return where the chain holds a transaction, by its 0x-prefixed hash; None if it does not."""
+    def _receipt(self, transaction: str) -> Receipt:
         with _faults():
-            try:
-                receipt = self._web3.eth.get_transaction_receipt(HexStr(digest))
-            except TransactionNotFound:
-                return None
-            return Place(block=int(receipt["blockNumber"]), succeeded=receipt["status"] == 1)
+            return read_receipt(self._ask("eth_getTransactionReceipt", transaction))
 
-    def logs(self, first: int, last: int, addresses: Collection[str]) -> Sequence[LogReceipt]:
+    def logs(self, first: int, last: int, addresses: Collection[str]) -> Sequence[Log]:
         """Return the logs of some contracts in the blocks that have these numbers now, the last one included."""
-        wanted: FilterParams = {
-            "fromBlock": first,
-            "toBlock": last,
-            "address": [Web3.to_checksum_address(one) for one in sorted(addresses)],
-        }
+        wanted = {"fromBlock": hex(first), "toBlock": hex(last), "address": sorted(addresses)}
         with _faults():
-            logs = self._web3.eth.get_logs(wanted)
-            for log in logs:
-                _check(log, "blockHash", "transactionHash")
-            return logs
+            return read_logs(self._ask("eth_getLogs", wanted))
 
     def nonce(self, account: str, *, block: int | None = None) -> int:
         """Return an account's next nonce as of a block, None = the newest. The node's pool plays no part."""
@@ -233,6 +208,10 @@ class Node:
             except (ContractCustomError, ContractLogicError) as error:
                 return bytes.fromhex(str(error.data or "").removeprefix("0x"))
         return None
+
+    def _ask(self, method: str, *params: object) -> Any:
+        """Ask one thing; return the JSON value that is the result."""
+        return self._web3.manager.request_blocking(RPCEndpoint(method), list(params))
 
     def send(self, raws: Sequence[bytes]) -> list[Sent]:
         """Hand over raw transactions once, in order; return what was said to each, less those not handed over.

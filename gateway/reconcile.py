@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from gateway.errors import ChainMismatch
-from gateway.node import Node, Place
+from gateway.node import Node
 from gateway.records import Block, Submission
 from gateway.store import Store
 from gateway.submission import State
@@ -56,23 +56,28 @@ def differences(store: Store, node: Node, *, operator: str) -> Iterator[Differen
 
 
 def _compared(one: Submission, node: Node, head: Block) -> Iterator[Difference]:
-    places = {attempt.hash: node.place_of(attempt.hash) for attempt in one.attempts}
-    found = {key: place for key, place in places.items() if place is not None and place.block <= head.number}
+    receipts = {attempt.hash: node.receipt(attempt.hash) for attempt in one.attempts}
+    found = {
+        key: (receipt.succeeded, receipt.block)
+        for key, receipt in receipts.items()
+        if receipt is not None and receipt.block <= head.number
+    }
     if one.state in _WITHOUT_A_BLOCK:
-        for key, place in found.items():
-            words = f"{one.state.value} here, but block {place.block} holds {key}"
+        for key, (_, block) in found.items():
+            words = f"{one.state.value} here, but block {block} holds {key}"
             yield Difference(about=one.id, words=words)
         return
     there = found.get(one.mined or "")
-    here = Place(block=one.block or 0, succeeded=bool(one.succeeded))
+    here = (bool(one.succeeded), one.block or 0)
     if there is None:
         yield Difference(about=one.id, words=f"{one.state.value} in block {one.block} here, but no block holds it")
     elif there != here:
         yield Difference(about=one.id, words=f"{_told(here)} here, but {_told(there)} on the chain")
 
 
-def _told(place: Place) -> str:
-    return f"{'done' if place.succeeded else 'reverted'} in block {place.block}"
+def _told(place: tuple[bool, int]) -> str:
+    succeeded, block = place
+    return f"{'done' if succeeded else 'reverted'} in block {block}"
 
 
 def _nonces(account: str, held: list[Submission], node: Node, head: Block, *, ours: bool) -> Iterator[Difference]:

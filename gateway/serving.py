@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
-from waitress.task import ErrorTask  # type: ignore[import-untyped]
+from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
 
 from gateway.answering import code_of, error_body
 from gateway.waiting import MOST_WAITING
@@ -34,7 +34,22 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _WholeTask(WSGITask):  # type: ignore[misc]
+    """Sends an answer that is there as a whole in one piece, not its headers first: most are some hundred bytes."""
+
+    def write(self, data: bytes) -> None:
+        begun: bool = self.wrote_header  # type: ignore[has-type]
+        if begun or not self.complete or not self.has_body or self.content_length != len(data):
+            super().write(data)
+            return
+        headers = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(headers + data)
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class = _WholeTask
     error_task_class = _JsonErrorTask
 
 

@@ -200,7 +200,7 @@ class Store:
         """Return the submission that has this transaction among its attempts, and whether an account has any
         submission that is in no block yet: what has to be known of a transaction before it is taken.
         """
-        with self._db.read() as db:
+        with self._db.glance() as db:
             return look_up(db, transaction, sender)
 
     def submission(self, key: str) -> Submission | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
 from gateway.records import Attempt, Mined, Submission
 from gateway.submission import TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
+from gateway.tables import ATTEMPTS, SUBMISSIONS, Prepared, holds_its_nonce
 
 # What every transaction comes by is put together once: that costs more than to carry it out.
 
@@ -22,18 +24,18 @@ IN_NO_BLOCK: Final = (State.ACCEPTED, State.READY, State.BROADCAST)
 _MOST_AT_ONCE: Final = 500
 """Keys in one query."""
 
-_LOOK_UP: Final = sa.select(
-    sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == sa.bindparam("transaction")).scalar_subquery(),
-    sa.exists().where(SUBMISSIONS.c.state.in_(IN_NO_BLOCK), SUBMISSIONS.c.sender == sa.bindparam("account")),
+_LOOK_UP: Final = Prepared(
+    sa.select(
+        sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == sa.bindparam("transaction")).scalar_subquery(),
+        sa.exists().where(
+            SUBMISSIONS.c.state.in_([sa.literal_column(repr(one.value)) for one in IN_NO_BLOCK]),
+            SUBMISSIONS.c.sender == sa.bindparam("account"),
+        ),
+    )
 )
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-_KEEP_ATTEMPTS: Final = {
-    dialect: insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.hash) for dialect, insert in _INSERT.items()
-}
-_KEEP_SUBMISSIONS: Final = {
-    dialect: insert(SUBMISSIONS).on_conflict_do_nothing().returning(SUBMISSIONS.c.id)
-    for dialect, insert in _INSERT.items()
-}
+_ATTEMPT: Final = ("hash", "submission", "number", "raw")
+_SUBMISSION: Final = ("id", "sender", "nonce", "function", "state", "accepted_at_s", "note")
 _MOVE: Final = (
     sa.update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == sa.bindparam("key"), SUBMISSIONS.c.state == sa.bindparam("old"))
@@ -64,7 +66,7 @@ _ATTEMPTS_OF: Final = (
 
 def look_up(db: Connection, transaction: str, account: str) -> tuple[Submission | None, bool]:
     """Return the submission that has this transaction, and whether the account has any that is in no block yet."""
-    key, under_way = db.execute(_LOOK_UP, {"transaction": transaction, "account": account}).one()
+    key, under_way = _LOOK_UP(db, {"transaction": transaction, "account": account}).one()
     return _by_id(db, key), bool(under_way)
 
 
@@ -111,28 +113,34 @@ def insert_submissions(
 ) -> dict[str, Submission]:
     """Keep each with its first attempt, unless its nonce is held or it is known; return those kept, by id."""
     wanted = {one.id: one for one in checked}
-    dialect = db.dialect.name
-    attempts = [{"hash": key, "submission": key, "number": 1, "raw": one.raw} for key, one in wanted.items()]
-    unknown = set(db.execute(_KEEP_ATTEMPTS[dialect], attempts).scalars())
+    unknown = _kept(db, ATTEMPTS, _ATTEMPT, [(key, key, 1, one.raw) for key, one in wanted.items()])
     if not unknown:
         return {}
     rows = [
-        {
-            "id": key,
-            "sender": one.sender,
-            "nonce": one.nonce,
-            "function": one.name,
-            "state": State.ACCEPTED,
-            "accepted_at_s": now_s,
-            "note": note,
-        }
+        (key, one.sender, one.nonce, one.name, State.ACCEPTED.value, now_s, note)
         for key, one in wanted.items()
         if key in unknown
     ]
-    kept = set(db.execute(_KEEP_SUBMISSIONS[dialect], rows).scalars())
+    kept = _kept(db, SUBMISSIONS, _SUBMISSION, rows)
     if kept != unknown:
         db.execute(sa.delete(ATTEMPTS).where(ATTEMPTS.c.hash.in_(unknown - kept)))
     return {key: _accepted(wanted[key], note) for key in kept}
+
+
+def _kept(db: Connection, table: sa.Table, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> set[str]:
+    """Insert rows unless something stands in their way; return the keys of those inserted."""
+    keep = _keep(db.dialect.name, table, columns, len(rows))
+    names = (f"{column}_{place}" for place in range(len(rows)) for column in columns)
+    return set(keep(db, dict(zip(names, chain.from_iterable(rows), strict=True))).scalars())
+
+
+@lru_cache(maxsize=128)
+def _keep(dialect: str, table: sa.Table, columns: tuple[str, ...], rows: int) -> Prepared:
+    values: list[dict[str, sa.BindParameter[Any]]] = [
+        {column: sa.bindparam(f"{column}_{place}") for column in columns} for place in range(rows)
+    ]
+    statement = _INSERT[dialect](table).values(values).on_conflict_do_nothing()
+    return Prepared(statement.returning(*table.primary_key))
 
 
 def _accepted(checked: CheckedTransaction, note: str | None) -> Submission:

@@ -176,6 +176,8 @@ class Database:
     def __init__(self, url: str) -> None:
         """Open or create it. Raises `StoreUnavailable`, or `ConfigError` if its driver is missing."""
         self._engine = _connected(url)
+        self._reading = self._engine.execution_options(begins="BEGIN")
+        self._glancing = self._engine.execution_options(begins=None)
         self._check: Callable[[Connection], None] = lambda _: None
         # SQLite lets one write at a time, and who has to wait for another looks again now and then. Threads queue here.
         self._turn: AbstractContextManager[object] = (
@@ -213,8 +215,36 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that only reads: writers are not held up."""
-        with _faults(), self._engine.connect() as connection:
-            yield connection.execution_options(reads_only=True)
+        with _faults(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """Like `read`, but what several statements see need not be of one moment: SQLite is told of no transaction."""
+        with _faults(), self._glancing.connect() as connection:
+            yield connection
+
+
+class Prepared:
+    """A statement that is put into words once for each kind of database. Safe to share between threads.
+
+    For what every transaction comes by: to have SQLAlchemy look up how it is put into words costs more than to carry it
+    out. Values are handed to the driver as they are, and come back as they are.
+    """
+
+    def __init__(self, statement: sa.sql.ClauseElement) -> None:
+        """Prepare a statement whose parameters are all `sa.bindparam`s."""
+        self._statement = statement
+        self._words: dict[str, tuple[str, list[str] | None]] = {}
+
+    def __call__(self, db: Connection, values: dict[str, object]) -> Any:
+        """Carry it out; return SQLAlchemy's result."""
+        found = self._words.get(db.dialect.name)
+        if found is None:
+            compiled: Any = self._statement.compile(dialect=db.dialect)
+            found = self._words[db.dialect.name] = (str(compiled), compiled.positiontup)
+        words, order = found
+        return db.exec_driver_sql(words, values if order is None else tuple(values[name] for name in order))
 
 
 def _bring_up_to_date(db: Connection) -> None:
@@ -285,7 +315,8 @@ def _connected(url: str) -> Engine:
         @sa.event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             # IMMEDIATE takes the write lock at once, so two writers queue instead of failing half-way.
-            reads_only = connection.get_execution_options().get("reads_only", False)
-            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+            begins = connection.get_execution_options().get("begins", "BEGIN IMMEDIATE")
+            if begins is not None:
+                connection.exec_driver_sql(begins)
 
     return engine

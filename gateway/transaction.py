@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
 
 from contracts import curve
 from contracts.addresses import checksum_address
+from contracts.encoding import rlp_decode, rlp_encode
 from contracts.identity import Fees
 from gateway.errors import Code, Refusal
 
@@ -83,7 +83,7 @@ class Transaction:
     @property
     def signed_hash(self) -> bytes:
         """What the signature signs."""
-        return keccak(bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(self.unsigned))
+        return keccak(bytes([_DYNAMIC_FEE_TYPE]) + rlp_encode(self.unsigned))
 
 
 def read(raw: bytes, *, most_bytes: int = MAX_RAW_BYTES) -> Transaction:
@@ -93,16 +93,14 @@ def read(raw: bytes, *, most_bytes: int = MAX_RAW_BYTES) -> Transaction:
     if raw[0] != _DYNAMIC_FEE_TYPE:
         raise malformed(f"only EIP-1559 transactions (first byte 0x02) are taken, got 0x{raw[0]:02x}")
     try:
-        members = rlp.decode(raw[1:])
-    except (rlp.DecodingError, RecursionError) as error:  # the decoder calls itself for every list in a list
-        raise malformed(f"not RLP: {str(error) or 'lists nested too deeply'}") from error
+        members = rlp_decode(raw[1:])
+    except ValueError as error:
+        raise malformed(f"not RLP: {error}") from error
     if not isinstance(members, list) or len(members) != len(_FIELDS):
         shape = f"a list of {len(members)}" if isinstance(members, list) else "a string"
         raise malformed(f"a signed EIP-1559 transaction is a list of {len(_FIELDS)} members, got {shape}")
     for (name, length), member in zip(_FIELDS, members, strict=True):
         _check_member(name, length, member)
-    if bytes([_DYNAMIC_FEE_TYPE]) + rlp.encode(members) != raw:
-        raise malformed("the bytes are not the canonical encoding of their content")
     number = {
         name: int.from_bytes(member) for (name, _), member in zip(_FIELDS, members, strict=True) if name not in _PLAIN
     }

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.addresses import checksum_address
-from contracts.encoding import abi_decode, abi_encode, rlp_encode
+from contracts.encoding import RLP_DEPTH, abi_decode, abi_encode, rlp_decode, rlp_encode
 
 ADDRESSES = st.binary(min_size=20, max_size=20)
 STATIC: dict[str, st.SearchStrategy[Any]] = {
@@ -145,3 +145,50 @@ def test_an_address_has_the_librarys_checksum_however_it_came(raw: bytes) -> Non
 def test_what_is_no_address_has_no_checksum(other: str | bytes) -> None:
     with pytest.raises(ValueError, match="no address"):
         checksum_address(other)
+
+
+WRITTEN = st.recursive(st.binary(max_size=80), lambda inner: st.lists(inner, max_size=5), max_leaves=12).map(rlp.encode)
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> bytes:
+    """The encoding of something, of which one byte is another."""
+    data = bytearray(draw(WRITTEN))
+    data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
+@given(WRITTEN | changed() | st.binary(max_size=80))
+@example(b"")
+@example(b"\x81\x05")
+@example(b"\xb8\x05hello")
+@example(b"\xb9\x00\x38" + bytes(56))
+@example(b"\xc0\xc0")
+def test_rlp_is_read_where_it_is_the_one_encoding(data: bytes) -> None:
+    try:
+        expected = rlp.decode(data)
+        if rlp.encode(expected) != data:
+            expected = None
+    except rlp.DecodingError:
+        expected = None
+    if expected is None:
+        with pytest.raises(ValueError, match=r"bytes|cut off|shortest|deep"):
+            rlp_decode(data)
+    else:
+        assert rlp_decode(data) == expected
+
+
+@pytest.mark.parametrize("data", ["b838" + "00" * 56, "b90100" + "00" * 256])
+def test_rlp_of_long_bytes_is_read(data: str) -> None:
+    assert rlp_decode(bytes.fromhex(data)) == bytes((len(data) // 2) - (2 if data.startswith("b8") else 3))
+
+
+def test_rlp_too_deep_is_not_read() -> None:
+    deep: Any = []
+    for _ in range(RLP_DEPTH - 1):
+        deep = [deep]
+    assert rlp_decode(rlp.encode(deep)) == deep
+    with pytest.raises(ValueError, match="deep"):
+        rlp_decode(rlp.encode([deep]))
+    with pytest.raises(ValueError, match="cut off"):
+        rlp_decode(b"\xf9\x0f\xff" * 2_000)

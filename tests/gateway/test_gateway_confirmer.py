@@ -1,6 +1,7 @@
 """Following the chain: inclusion, finality, reverts, reorganisations, and chains that are not the right one."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,9 @@ from gateway_rig import ALICE, BOB, OPERATOR, SALTS, UPDATED, Rig, on_both_datab
 
 from contracts import calls
 from gateway import confirmer
+from gateway.blocks import Receipt
 from gateway.errors import ChainMismatch, NodeUnavailable
-from gateway.node import Node, Place
+from gateway.node import Node
 from gateway.submission import State
 from gateway.worker import Worker
 
@@ -159,12 +161,12 @@ def test_a_receipt_of_another_branch_is_not_taken(deep: Rig, monkeypatch: pytest
     key = deep.accepted(deep.buy(ALICE))
     deep.worker.broadcast()
     deep.mine()
-    receipt = Node.receipt
+    receipts = Node.receipts
 
-    def moved(node, transaction):
-        return {**receipt(node, transaction), "blockHash": bytes(32)}
+    def moved(node: Node, block: int, transactions: Sequence[str]) -> list[Receipt]:
+        return [replace(one, block_hash="0x" + bytes(32).hex()) for one in receipts(node, block, transactions)]
 
-    monkeypatch.setattr(Node, "receipt", moved)
+    monkeypatch.setattr(Node, "receipts", moved)
     with pytest.raises(NodeUnavailable, match="reorganised while"):
         deep.worker.confirm()
     assert deep.state(key) is State.BROADCAST
@@ -227,14 +229,14 @@ def test_silence_is_an_unavailable_node(rig: Rig) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Which transactions were looked for while many blocks are caught up with, a hundred a step."""
     monkeypatch.setattr(confirmer, "_MAX_BLOCKS_A_STEP", 100)
-    place_of = Node.place_of
+    receipt = Node.receipt
     found: Counter[str] = Counter()
 
-    def counted(node: Node, digest: str) -> Place | None:
+    def counted(node: Node, digest: str) -> Receipt | None:
         found[digest] += 1
-        return place_of(node, digest)
+        return receipt(node, digest)
 
-    monkeypatch.setattr(Node, "place_of", counted)
+    monkeypatch.setattr(Node, "receipt", counted)
     return found
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 from gateway_rig import ALICE, BOB
-from hexbytes import HexBytes
 from rpc_proxy import Fault, Kind, Proxy, open_proxy
 
 from contracts.chain import PROFILES, Finality
@@ -37,7 +36,7 @@ QUESTIONS: dict[str, Callable[[Node, bytes], object]] = {
     "final_height": lambda node, _: node.final_height(),
     "block": lambda node, _: node.block(1),
     "block_hash": lambda node, _: node.block_hash(1),
-    "receipt": lambda node, key: node.receipt({"hash": HexBytes(key)}),
+    "receipt": lambda node, key: node.receipt("0x" + key.hex()),
     "logs": lambda node, _: node.logs(1, 1, [ALICE.address]),
     "nonce": lambda node, _: node.nonce(ALICE.address),
     "nonces": lambda node, _: node.nonces([ALICE.address, BOB.address]),

@@ -112,7 +112,7 @@ def test_buying_sends_value_along() -> None:
         ),
         (stake(maxPriorityFeePerGas=10**12), Code.MALFORMED_TRANSACTION, "above maxFeePerGas"),
         (stake(nonce=2**63), Code.MALFORMED_TRANSACTION, "nonce"),
-        (stake() + b"\0", Code.MALFORMED_TRANSACTION, "superfluous"),
+        (stake() + b"\0", Code.MALFORMED_TRANSACTION, "too many"),
         (stake()[:-1], Code.MALFORMED_TRANSACTION, "not RLP"),
         (b"", Code.MALFORMED_TRANSACTION, "bytes"),
         (b"\2" * (MAX_RAW_BYTES + 1), Code.MALFORMED_TRANSACTION, "bytes"),

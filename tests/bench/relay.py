@@ -38,6 +38,7 @@ from gateway.operator import load_operator
 DEVICES = tuple(Account.from_key(hashlib.sha256(b"bench device %d" % n).digest()) for n in range(8))
 BLOCK_S = 0.2
 EACH = 400
+PATIENCE_S = 120.0
 _NO_LIMITS = """
 [limits]
 requests_per_s = 0
@@ -109,7 +110,10 @@ class Relay:
         begun_s = time.perf_counter()
         with ThreadPoolExecutor(len(DEVICES)) as pool:
             times = [one for each in pool.map(hand_over, lists) for one in each]
+        handed_s = time.perf_counter()
         while any(self.chain.web3.eth.get_transaction_count(who.address) < self._nonce for who in DEVICES):
+            if time.perf_counter() - handed_s > PATIENCE_S:
+                raise RuntimeError(f"the node has taken all, and leaves some out of its blocks for {PATIENCE_S:.0f} s")
             time.sleep(0.02)
         return len(times) / (time.perf_counter() - begun_s), times
 

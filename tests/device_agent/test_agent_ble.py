@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
-import os
 import random
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from ble_device import Device, run, until
 from bleak import BleakScanner
 from bleak.backends.bluezdbus.manager import get_global_bluez_manager
-from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes, what_is_missing
+from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes
 
 from device_agent import live
 from device_agent.agent_config import AgentConfig, BleChoice, LogFormat
@@ -34,23 +30,6 @@ from device_agent.told import Told
 A, B, C = (RadioId(letter * 16) for letter in "abc")
 WATCHFUL = Timing(poll_s=0.05, quiet_s=0.5, answer_s=3.0, rest_s=0.01)
 ANSWER_S = 3.0
-
-
-@pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    """A D-Bus that takes the system's place; not started yet."""
-    missing = what_is_missing()
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory() as folder:  # a short path: a socket's may have 107 bytes
-        one = PrivateBus(Path(folder))
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", one.address)
-        yield one
-        one.stop()
-    # What the libraries left behind when their bus died complains when it is collected: here, and not in another test.
-    gc.collect()
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import nearby
 import numpy as np
+import radio
 import relay
 import torch
 import transfer
@@ -252,6 +253,51 @@ def converge_20_s(runs: int) -> Row:
     )
 
 
+def ble_sighting_p50_s() -> Row:
+    """How soon an id that a radio begins to show over Bluetooth LE is seen by another."""
+    took = radio.sighting_times_s()
+    return Row(
+        name="ble_sighting_p50_s",
+        value=median(took),
+        unit="s",
+        better="lower",
+        target=0.3,
+        baseline=None,
+        runs=took,
+        note="from `rename` until the other radio's sighting, on a real bluetoothd in a User-Mode Linux kernel,"
+        " between adapters without a radio: what antennas, distance and a crowd add is not in it",
+    )
+
+
+def ble_parse_per_cpu_s(runs: int) -> Row:
+    """How many advertisements are parsed in a second of one core; half of them are not ours."""
+    rates = [radio.parsed_per_cpu_s() for _ in range(runs)]
+    return Row(
+        name="ble_parse_per_cpu_s",
+        value=median(rates),
+        unit="advertisements/cpu-s",
+        better="higher",
+        target=50_000,
+        baseline=None,
+        runs=rates,
+    )
+
+
+def ble_scan_cpu_pct(runs: int) -> Row:
+    """What it costs to hear a hundred advertisements a second."""
+    shares = [radio.listening_cpu_pct() for _ in range(runs)]
+    return Row(
+        name="ble_scan_cpu_pct",
+        value=median(shares),
+        unit="%",
+        better="lower",
+        target=2.0,
+        baseline=None,
+        runs=shares,
+        note="of one core, of a radio's own process: D-Bus, bleak and ours; bluetoothd is a fake one, and not counted",
+    )
+
+
 def loop_encounters_per_cpu_s(runs: int) -> Row:
     """Whole encounters of the demo per second of CPU, of all processes, start-up included."""
     rates = []
@@ -419,6 +465,9 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "agent_idle_mib": lambda _: idle_rows()["agent_idle_mib"],
     "first_byte_p50_s": lambda _: first_byte_p50_s(),
     "converge_20_s": lambda runs: converge_20_s(min(runs, 3)),
+    "ble_sighting_p50_s": lambda _: ble_sighting_p50_s(),
+    "ble_parse_per_cpu_s": ble_parse_per_cpu_s,
+    "ble_scan_cpu_pct": lambda runs: ble_scan_cpu_pct(min(runs, 3)),
     "validator_rss_mb": validator_rss_mb,
     "loop_encounters_per_cpu_s": lambda runs: loop_encounters_per_cpu_s(min(runs, 2)),
     "transfer_ratio": transfer_ratio,
@@ -470,7 +519,7 @@ def main() -> int:
             continue
         try:
             rows.append(ROWS[name](arguments.runs))
-        except nearby.NoNetwork as missing:
+        except (nearby.NoNetwork, radio.NoBluetooth) as missing:
             left_out.append(f"{name} is left out: {missing}")
     if rows:
         show(rows)

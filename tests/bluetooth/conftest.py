@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-# What plays in both worlds is beside the fake one.
-sys.path.insert(0, str(Path(__file__).parents[1] / "device_agent"))
+# What plays in both worlds is beside the fake one, and agents as processes are in the field.
+for folder in ("device_agent", "field"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from kernel import AT_HAND, NoKernel, kernel
 from packages import install, missing
+from platformdirs import user_cache_path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -29,42 +30,57 @@ LIMIT_S = 600.0
 MEMORY = "768M"
 _PLUGINS_NOT_NEEDED = ("cacheprovider", "hypothesispytest", "randomly", "schemathesis", "xdist")
 """They write beside the tests, or take long to import."""
-NO_ANSWER = 70
-"""The exit status where the guest ended without telling one."""
+_NO_ANSWER = 70
+"""The exit status where the guest told none."""
+
+
+class NoGuest(Exception):
+    """Nothing can be run in a guest here, or it ended without a result; the message says why."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Boot, run pytest with these arguments, and return its exit status."""
+    """Run pytest with these arguments in a guest, and return its exit status."""
+    without = [word for plugin in _PLUGINS_NOT_NEEDED for word in ("-p", f"no:{plugin}")]
+    try:
+        with tempfile.TemporaryDirectory() as job:
+            return in_guest(["-m", "pytest", *without, "--rootdir", str(ROOT), str(HERE), *arguments], Path(job))
+    except NoGuest as reason:
+        print(reason)
+        return _NO_ANSWER
+
+
+def in_guest(arguments: Sequence[str], job: Path) -> int:
+    """Run this Python with these arguments in a guest, and return its exit status.
+
+    Args:
+        arguments: of Python.
+        job: an empty folder, which is /run/job in the guest: whatever is written there stays.
+
+    Raises:
+        NoGuest: it is not possible here, or did not end well.
+    """
     if os.geteuid() != 0:
-        print("make test-bluetooth has to run as root: its kernel reads this machine's root file system")
-        return NO_ANSWER
+        raise NoGuest("a guest needs root: its kernel reads this machine's root file system")
     if packages := missing(to_build=AT_HAND not in os.environ):
         install(packages)
     try:
         program = kernel()
     except NoKernel as reason:
-        print(reason)
-        return NO_ANSWER
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder)
-        (job / "job.sh").write_text(job_of(arguments))
-        boot(program, job, LIMIT_S)
-        with contextlib.suppress(FileNotFoundError):
-            return int((job / "status").read_text())
-        print("the guest ended without a result")
-        for log in sorted(job.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
-    return NO_ANSWER
+        raise NoGuest(str(reason)) from reason
+    (job / "job.sh").write_text(script_of(arguments))
+    boot(program, job, LIMIT_S)
+    with contextlib.suppress(FileNotFoundError):
+        return int((job / "status").read_text())
+    raise NoGuest("the guest ended without a result")
 
 
-def job_of(arguments: Sequence[str]) -> str:
-    """Return the script that the guest runs: pytest, as it would run here."""
-    without = [word for plugin in _PLUGINS_NOT_NEEDED for word in ("-p", f"no:{plugin}")]
-    command = [str(PYTHON), "-m", "pytest", *without, "--rootdir", str(ROOT)]
+def script_of(arguments: Sequence[str]) -> str:
+    """Return what the guest's first process runs."""
     lines = [
         f"cd {shlex.quote(str(ROOT))}",
         f"export PYTHONPATH={shlex.quote(str(ROOT))} OMP_NUM_THREADS=1 IDML_GUEST=1",
-        f"{shlex.join([*command, str(HERE), *arguments])}",
+        f"export XDG_CACHE_HOME={shlex.quote(str(user_cache_path()))}",
+        shlex.join([str(PYTHON), *arguments]),
     ]
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,9 @@ _ANSWER_S = 5.0
 
 
 class Stack:
-    """Two adapters and the daemon that drives them."""
+    """Two adapters and the daemon that drives them; a world for bluez_experiments.py."""
+
+    silence_s = 3.0
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "bluetooth.log"

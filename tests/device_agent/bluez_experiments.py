@@ -28,13 +28,18 @@ ADAPTER = "org.bluez.Adapter1"
 ADVERTISING = "org.bluez.LEAdvertisingManager1"
 DEVICE = "org.bluez.Device1"
 _SOON_S = 4.0
-_SILENCE_S = 3.0
 TEN = bytes(range(10))
 _Nothing = Annotated[None, DBusSignature("")]
 
 
 class World(Protocol):
-    """Whatever is behind the D-Bus."""
+    """Whatever is behind the D-Bus.
+
+    Attributes:
+        silence_s: after which it may be said that nothing comes.
+    """
+
+    silence_s: float
 
     async def rssi(self, dbm: int) -> None:
         """Let each adapter hear the other with this strength; 127 where it is unknown."""
@@ -202,17 +207,17 @@ async def _what_is_not_discoverable_is_hidden(one: Client, world: World) -> obje
     """From a discovery without any filter. With one, as bleak sets, 5.66 shows it and 5.82 does not."""
     await one.adapter("hci1", "StartDiscovery")
     await one.advertise({SERVICE_UUID: TEN}, discoverable=False)
-    await asyncio.sleep(_SILENCE_S)
+    await asyncio.sleep(world.silence_s)
     hidden = await one.devices("hci1") == []
     await one.advertise({SERVICE_UUID: TEN})
-    await asyncio.sleep(_SILENCE_S)
+    await asyncio.sleep(world.silence_s)
     return [hidden, len(await one.devices("hci1"))]
 
 
 async def _a_filter_does_not_match_service_data(one: Client, world: World) -> object:
     async with listening([SERVICE_UUID]) as ears:
         await one.advertise({SERVICE_UUID: TEN})
-        return await ears.until(_carries(SERVICE_UUID), _SILENCE_S) is None
+        return await ears.until(_carries(SERVICE_UUID), world.silence_s) is None
 
 
 async def _a_strength_of_127_is_told_as(one: Client, world: World) -> object:

@@ -10,7 +10,9 @@ from fake_bluez import FakeBluez, PrivateBus
 
 
 class FakeWorld:
-    """The air around the fake adapters."""
+    """The air around the fake adapters, which listen three times a second."""
+
+    silence_s = 0.7
 
     def __init__(self, fake: FakeBluez) -> None:
         self._fake = fake

@@ -90,6 +90,7 @@ def boot(program: Path, job: Path, limit_s: float) -> None:
     arguments = [
         str(program),
         f"mem={MEMORY}",
+        "root=hostfs",
         "rootfstype=hostfs",
         "rootflags=/",
         "ro",

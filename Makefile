@@ -20,13 +20,14 @@ THOROUGH := $(APART) $(addprefix tests/contracts/,test_forge.py test_lives.py te
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .NOTPARALLEL:
-.PHONY: demo test test-field thorough soak data toolchain lint types check slither mutants bench constraints clean help
+.PHONY: demo test test-field test-bluetooth thorough soak data toolchain lint types check slither mutants bench constraints clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    ten devices learn from each other and are paid: runs/demo-oppcl and runs/demo-gossip'
 	@echo 'make test    all tests that need no root'
 	@echo 'make test-field  agents that find each other on a network, on hosts made of namespaces; as root'
+	@echo 'make test-bluetooth  the radio on a real bluetoothd, in a kernel of its own; as root'
 	@echo 'make thorough random tests of contracts and parsers ten times as deep, the demos through each door, a short soak'
 	@echo 'make soak    the relay while everything fails that can: make soak SEED=1 ENCOUNTERS=1000'
 	@echo 'make check   lint and types'
@@ -40,11 +41,16 @@ demo: $(VENV)/ready-simulate data
 	@$(BIN)/idml-agent simulate demo-gossip --out runs/demo-gossip --overwrite
 
 test: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART) tests/field tests/hardware) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART) tests/field tests/hardware tests/bluetooth) $(PYTEST_ARGS)
 
 # Real agents on hosts of their own, which are network namespaces: needs root, and the packages iproute2 and iptables.
 test-field: $(VENV)/ready-dev data toolchain
 	$(BIN)/python -m pytest -p no:randomly -n 2 --dist worksteal tests/field $(PYTEST_ARGS)
+
+# A real bluetoothd and adapters without a radio, in a Linux kernel that is a program: needs root. It installs what is
+# missing of Debian's packages (bluez, dbus; gcc, flex, bison, bc to build the kernel), and keeps the kernel that it builds.
+test-bluetooth: $(VENV)/ready-dev data
+	@$(BIN)/python tests/bluetooth/laboratory.py $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.
 # And the demos are run whole, through each door; the gateway is killed at every write it makes; and a short soak.

@@ -1,8 +1,9 @@
-"""What Bluetooth advertisements cost: reading one, and a radio that hears a hundred per second."""
+"""What Bluetooth costs: reading an advertisement, hearing a hundred per second; and how soon somebody is seen."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -11,13 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "device_agent"))
+sys.path.append(str(Path(__file__).parents[1] / "device_agent"))
+sys.path.append(str(Path(__file__).parents[1] / "bluetooth"))
 
 from fake_bluez import FakeBluez, Heard, PrivateBus, what_is_missing
+from laboratory import NoGuest, in_guest
 
 from device_agent.radio import RadioId
 from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, encode, read
 
+_BLUETOOTH = Path(__file__).parents[1] / "bluetooth"
 OTHER_UUID = "0000feaa-0000-1000-8000-00805f9b34fb"
 PER_S = 100
 WATCHED_S = 20.0
@@ -25,8 +29,8 @@ _RADIO = str(Path(__file__).with_name("scanning_radio.py"))
 _ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-class NoBus(Exception):
-    """There can be no D-Bus of one's own here; the message says why."""
+class NoBluetooth(Exception):
+    """There can be no bluetoothd of one's own here; the message says why."""
 
 
 def payload_of(number: int) -> bytes:
@@ -52,11 +56,13 @@ def parsed_per_cpu_s(count: int = 200_000) -> float:
 def scan_cpu_pct() -> tuple[float, float]:
     """Return the percent of a core that a radio takes that hears a hundred devices each second, and one in silence.
 
-    bluetoothd is played by a fake in this process; D-Bus, dbus-fast, bleak and the radio are real. Raises `NoBus`.
+    bluetoothd is played by a fake in this process; D-Bus, dbus-fast, bleak and the radio are real.
+
+    Raises `NoBluetooth`.
     """
     missing = what_is_missing()
     if missing is not None:
-        raise NoBus(missing)
+        raise NoBluetooth(missing)
     return asyncio.run(_scanned())
 
 
@@ -101,3 +107,16 @@ async def _asked(radio: asyncio.subprocess.Process) -> tuple[float, int]:
     radio.stdin.write(b"\n")
     cpu_s, count = (await radio.stdout.readline()).split()
     return float(cpu_s), int(count)
+
+
+def sighting_times_s() -> list[float]:
+    """Return how long it took from showing an id until another radio's sighting of it, on a real bluetoothd."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder)
+        try:
+            status = in_guest([str(_BLUETOOTH / "sighting_times.py"), "/run/job/times.json"], job)
+        except NoGuest as reason:
+            raise NoBluetooth(str(reason)) from reason
+        if status != 0:
+            raise NoBluetooth(f"sighting_times.py ended with {status} in the guest")
+        return [float(one) for one in json.loads((job / "times.json").read_text())]

@@ -5,129 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import itertools
-import os
 import random
-import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from ble_device import A, B, C, Device, payload_of, run, stranger, until
 from bleak import BleakScanner
 from bleak.backends.bluezdbus.manager import get_global_bluez_manager
-from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes, what_is_missing
+from fake_bluez import DENY_BLUEZ, FakeBluez, Heard, PrivateBus, legacy_bytes
 
 from device_agent import live
 from device_agent.agent_config import AgentConfig, BleChoice, LogFormat
 from device_agent.clock import SystemClock
 from device_agent.doctor import Finding, _bluetooth
 from device_agent.errors import BluetoothFault, BluetoothProblem
-from device_agent.radio import Medium, RadioId, Sighting, ble
-from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, Reason, encode
-from device_agent.radio.ble import BleRadio, Timing
+from device_agent.radio import Medium, RadioId, ble
+from device_agent.radio.advertisement import SERVICE_UUID, Reason
+from device_agent.radio.ble import Timing
 from device_agent.radio.bluez import Bluez
 from device_agent.radio.duty_cycle import DutyCycle
 from device_agent.radio.watchdog import Step, Watchdog
 from device_agent.told import Told
 
-A, B, C = (RadioId(letter * 16) for letter in "abc")
-FAST = Timing(poll_s=0.05, quiet_s=60.0, answer_s=3.0, rest_s=0.01)
 WATCHFUL = Timing(poll_s=0.05, quiet_s=0.5, answer_s=3.0, rest_s=0.01)
 ANSWER_S = 3.0
-
-
-@pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    """A D-Bus that takes the system's place; not started yet."""
-    missing = what_is_missing()
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory() as folder:  # a short path: a socket's may have 107 bytes
-        one = PrivateBus(Path(folder))
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", one.address)
-        yield one
-        one.stop()
-    # What the libraries left behind when their bus died complains when it is collected: here, and not in another test.
-    gc.collect()
-
-
-class Device:
-    """A radio, and what it says."""
-
-    def __init__(self, radio_id: RadioId, adapter: str | None = "hci0", timing: Timing = FAST) -> None:
-        self.said: list[tuple[str, dict[str, Any]]] = []
-        self.asked_for_help = 0
-        self.radio = BleRadio(
-            clock=SystemClock(),
-            radio_id=radio_id,
-            family=6,
-            observe=self._observe,
-            adapter=adapter,
-            timing=timing,
-            stuck=self._stuck,
-        )
-
-    @property
-    def faults(self) -> list[object]:
-        return [fields["reason"] for name, fields in self.said if name == "radio fault"]
-
-    @property
-    def steps(self) -> list[object]:
-        return [fields["step"] for name, fields in self.said if name == "radio recovers"]
-
-    async def next_of(self, radio_id: RadioId) -> Sighting:
-        async for one in self.radio.sightings():
-            if one.radio_id == radio_id:
-                return one
-        raise AssertionError("the radio was closed")
-
-    async def fresh_of(self, radio_id: RadioId) -> Sighting:
-        """The next sighting that was not waiting already."""
-        now_s = SystemClock().monotonic_s()
-        while (one := await self.next_of(radio_id)).seen_at_s < now_s:
-            pass
-        return one
-
-    async def told(self, reason: object) -> None:
-        await until(lambda: reason in self.faults)
-
-    def _observe(self, name: str, **fields: object) -> None:
-        self.said.append((name, fields | {"at_s": SystemClock().monotonic_s()}))
-
-    def _stuck(self) -> None:
-        self.asked_for_help += 1
-        self.said.append(("radio recovers", {"step": "asked"}))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - what is waited for happens in another program's view
-        await asyncio.sleep(0.01)
-
-
-def run(play: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 30) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(limit_s):
-            await play()
-
-    asyncio.run(limited())
 
 
 @contextlib.asynccontextmanager
 async def bluez_on(bus: PrivateBus, adapters: int = 2, window_s: float = 0.2) -> AsyncIterator[FakeBluez]:
     async with bus.started(), FakeBluez(bus, adapters=adapters, window_s=window_s) as fake:
         yield fake
-
-
-def stranger(payload: bytes, address: str = "66:00:00:00:00:01", rssi: int = -70) -> Heard:
-    return Heard(address, rssi, {SERVICE_UUID: payload})
-
-
-def payload_of(radio_id: RadioId) -> bytes:
-    return encode(Advertisement(radio_id=radio_id, family=6))
 
 
 # -- two that hear each other -----------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ble_device import FAST, A, B, C, payload_of, run, stranger, until
 from fake_bluez import PrivateBus
 from fake_gatt import FakeBluezWithGatt
 from hypothesis import given
 from hypothesis import strategies as st
-from test_agent_ble import FAST, A, B, C, bus, payload_of, run, stranger, until
 
 from device_agent.clock import SystemClock
 from device_agent.errors import BluetoothProblem
@@ -24,7 +24,6 @@ from device_agent.radio.asking import LinkRecords, Questions
 from device_agent.radio.ble import BleRadio
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
-__all__ = ["bus"]
 ROOT = Path(__file__).parents[2]
 NETWORKS = [ip_network("10.0.0.0/24"), ip_network("fe80::/64")]
 

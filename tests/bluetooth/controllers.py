@@ -1,0 +1,108 @@
+"""Two Bluetooth controllers without a radio that hear each other, on /dev/vhci: the kernel takes them for hardware.
+
+It obeys a line each on its standard input, and answers each with a line: `open N [legacy]`, `close N`, `rssi DBM`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from bumble import hci
+from bumble.controller import Controller
+from bumble.link import LocalLink
+from bumble.transport import open_transport
+from bumble.transport.common import Transport
+
+_REPORTS = (hci.HCI_LE_Advertising_Report_Event, hci.HCI_LE_Extended_Advertising_Report_Event)
+
+
+@dataclass
+class Air:
+    """What is between the controllers.
+
+    Attributes:
+        rssi_dbm: what each hears of the other; 127 where that is unknown.
+    """
+
+    rssi_dbm: int = -50
+    link: LocalLink = field(default_factory=LocalLink)
+
+
+class Heard(Controller):
+    """A controller that tells the signal strength we want, and forgets what it did when it is reset."""
+
+    def __init__(self, air: Air, number: int, *, legacy: bool, transport: Transport) -> None:
+        super().__init__(
+            f"C{number}",
+            host_source=transport.source,
+            host_sink=transport.sink,
+            link=air.link,
+            public_address=f"F0:F1:F2:F3:F4:0{number + 1}",
+        )
+        self.air = air
+        if legacy:  # Bluetooth 4: an advertisement has 31 bytes
+            self.le_features &= ~hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
+
+    def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        if isinstance(packet, _REPORTS):
+            for one in packet.reports:
+                one.rssi = self.air.rssi_dbm
+            packet = type(packet)(packet.reports)
+        super().send_hci_packet(packet)
+
+    def on_hci_reset_command(self, command: hci.HCI_Reset_Command) -> Any:
+        self.quiet()
+        return super().on_hci_reset_command(command)
+
+    def quiet(self) -> None:
+        """Neither show nor look."""
+        self.le_scan_enable = False
+        self.le_legacy_advertiser.stop()
+        for one in self.advertising_sets.values():
+            one.stop()
+        self.advertising_sets.clear()
+
+
+class Controllers:
+    """Those that are plugged in."""
+
+    def __init__(self) -> None:
+        self._air = Air()
+        self._open: dict[int, tuple[Heard, Transport]] = {}
+
+    async def obey(self, command: str, *arguments: str) -> None:
+        match command, arguments:
+            case "open", (number, *kind):
+                await self._plug(int(number), legacy=kind == ["legacy"])
+            case "close", (number,):
+                await self._unplug(int(number))
+            case "rssi", (dbm,):
+                self._air.rssi_dbm = int(dbm)
+            case _:
+                raise ValueError(f"what is {command} {arguments}?")
+
+    async def _plug(self, number: int, *, legacy: bool) -> None:
+        transport = await open_transport("vhci")
+        self._open[number] = Heard(self._air, number, legacy=legacy, transport=transport), transport
+
+    async def _unplug(self, number: int) -> None:
+        controller, transport = self._open.pop(number)
+        controller.quiet()
+        self._air.link.remove_controller(controller)
+        await transport.close()
+
+
+async def main() -> None:
+    controllers = Controllers()
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while words := (await lines.readline()).decode().split():
+        await controllers.obey(*words)
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

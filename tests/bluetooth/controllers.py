@@ -1,6 +1,7 @@
 """Two Bluetooth controllers without a radio that hear each other, on /dev/vhci: the kernel takes them for hardware.
 
-It obeys a line each on its standard input, and answers each with a line: `open N [legacy]`, `close N`, `rssi DBM`.
+It obeys a line each on its standard input, and answers each with a line: `open N [legacy]`, `close N`, `rssi DBM`,
+`say ADDRESS HEX`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from bumble import hci
+from bumble import hci, ll
 from bumble.controller import Controller
 from bumble.link import LocalLink
 from bumble.transport import open_transport
@@ -79,6 +80,8 @@ class Controllers:
                 await self._plug(int(number), legacy=kind == ["legacy"])
             case "close", (number,):
                 await self._unplug(int(number))
+            case "say", (address, data):
+                self._say(hci.Address(address), bytes.fromhex(data))
             case "rssi", (dbm,):
                 self._air.rssi_dbm = int(dbm)
             case _:
@@ -87,6 +90,11 @@ class Controllers:
     async def _plug(self, number: int, *, legacy: bool) -> None:
         transport = await open_transport("vhci")
         self._open[number] = Heard(self._air, number, legacy=legacy, transport=transport), transport
+
+    def _say(self, address: hci.Address, data: bytes) -> None:
+        """Let all hear a legacy advertisement of a stranger, whatever is in it."""
+        for controller, _ in self._open.values():
+            controller.on_ll_advertising_pdu(ll.AdvInd(advertiser_address=address, data=data))
 
     async def _unplug(self, number: int) -> None:
         controller, transport = self._open.pop(number)

@@ -73,6 +73,10 @@ class Stack:
         """Let each adapter hear the other with this strength; 127 where it is unknown."""
         await self._command("rssi", str(dbm))
 
+    async def say(self, address: str, data: bytes) -> None:
+        """Let each adapter hear one advertisement of a stranger, with these bytes in it."""
+        await self._command("say", address, data.hex())
+
     async def turn(self, adapter: str, on: bool) -> None:
         """Turn an adapter on or off, as another program would."""
         bluez = await Bluez.connected(_ANSWER_S)

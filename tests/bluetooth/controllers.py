@@ -13,11 +13,29 @@ from typing import Any
 
 from bumble import hci, ll
 from bumble.controller import Controller
+from bumble.core import PhysicalTransport
 from bumble.link import LocalLink
 from bumble.transport import open_transport
 from bumble.transport.common import Transport
 
 _REPORTS = (hci.HCI_LE_Advertising_Report_Event, hci.HCI_LE_Extended_Advertising_Report_Event)
+
+
+class Link(LocalLink):
+    """What carries packets; of a connection, from the address that it was made with.
+
+    bumble 0.0.236 sends from the controller's random address, which no connection to an advertised one has.
+    """
+
+    def send_acl_data(
+        self, sender_controller: Controller, destination_address: hci.Address, transport: PhysicalTransport, data: bytes
+    ) -> None:
+        connection = sender_controller.le_connections.get(destination_address)
+        there = self.find_le_controller(destination_address)
+        if transport != PhysicalTransport.LE or connection is None or there is None:
+            super().send_acl_data(sender_controller, destination_address, transport, data)
+            return
+        asyncio.get_running_loop().call_soon(there.on_link_acl_data, connection.self_address, transport, data)
 
 
 @dataclass
@@ -29,7 +47,7 @@ class Air:
     """
 
     rssi_dbm: int = -50
-    link: LocalLink = field(default_factory=LocalLink)
+    link: Link = field(default_factory=Link)
 
 
 class Heard(Controller):

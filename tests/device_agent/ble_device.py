@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_network
 from typing import Any
 
 from fake_bluez import Heard
 
 from device_agent.clock import SystemClock
-from device_agent.radio import RadioId, Sighting
+from device_agent.radio import RadioId, Sighting, link_record
 from device_agent.radio.advertisement import SERVICE_UUID, Advertisement, encode
+from device_agent.radio.asking import LinkRecords
 from device_agent.radio.ble import BleRadio, Timing
 
 A, B, C = (RadioId(letter * 16) for letter in "abc")
+NETWORKS = [ip_network("10.0.0.0/24"), ip_network("fe80::/64")]
+PORT = 4711
 FAST = Timing(poll_s=0.05, quiet_s=60.0, answer_s=3.0, rest_s=0.01)
 
 
 class Device:
     """A radio, and what it says."""
 
-    def __init__(self, radio_id: RadioId, adapter: str | None = "hci0", timing: Timing = FAST) -> None:
+    def __init__(
+        self,
+        radio_id: RadioId,
+        adapter: str | None = "hci0",
+        timing: Timing = FAST,
+        links: LinkRecords | None = None,
+    ) -> None:
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.asked_for_help = 0
         self.radio = BleRadio(
@@ -31,6 +41,7 @@ class Device:
             adapter=adapter,
             timing=timing,
             stuck=self._stuck,
+            links=links,
         )
 
     @property
@@ -54,6 +65,13 @@ class Device:
             pass
         return one
 
+    async def told_of(self, radio_id: RadioId) -> Sighting:
+        """The first sighting that says where the other one's link answers."""
+        async for one in self.radio.sightings():
+            if one.radio_id == radio_id and one.endpoint is not None:
+                return one
+        raise AssertionError("the radio was closed")
+
     async def told(self, reason: object) -> None:
         await until(lambda: reason in self.faults)
 
@@ -63,6 +81,16 @@ class Device:
     def _stuck(self) -> None:
         self.asked_for_help += 1
         self.said.append(("radio recovers", {"step": "asked"}))
+
+
+def links_to(host: str, *, knows: tuple[RadioId, ...] = ()) -> LinkRecords:
+    """Tell that the link answers at `host`, and ask all but those who are known."""
+    return LinkRecords(
+        own=lambda: link_record.encode(PORT, [host]),
+        known=lambda one: one in knows,
+        read=lambda record: link_record.decode(record, NETWORKS),
+        after_s=0.0,
+    )
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -6,26 +6,23 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable
-from ipaddress import ip_network
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ble_device import FAST, A, B, C, payload_of, run, stranger, until
+from ble_device import NETWORKS, PORT, A, B, C, Device, links_to, payload_of, run, stranger, until
 from fake_bluez import PrivateBus
 from fake_gatt import FakeBluezWithGatt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.clock import SystemClock
 from device_agent.errors import BluetoothProblem
-from device_agent.radio import Endpoint, RadioId, Sighting
-from device_agent.radio.asking import LinkRecords, Questions
-from device_agent.radio.ble import BleRadio
+from device_agent.radio import Endpoint, RadioId
+from device_agent.radio.asking import Questions
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
 ROOT = Path(__file__).parents[2]
-NETWORKS = [ip_network("10.0.0.0/24"), ip_network("fe80::/64")]
 
 # -- the record -------------------------------------------------------------------------------------------------------
 
@@ -97,35 +94,12 @@ def test_who_waits_longest_is_asked_first_and_a_flood_of_ids_is_forgotten() -> N
 # -- the asking -------------------------------------------------------------------------------------------------------
 
 
-class Device:
-    """A radio that tells and asks."""
+def device(radio_id: RadioId, adapter: str, host: str, *, knows: tuple[RadioId, ...] = ()) -> Device:
+    return Device(radio_id, adapter, links=links_to(host, knows=knows))
 
-    def __init__(self, radio_id: RadioId, adapter: str, host: str, *, knows: tuple[RadioId, ...] = ()) -> None:
-        self.said: list[tuple[str, dict[str, Any]]] = []
-        self.host = host
-        self.radio = BleRadio(
-            clock=SystemClock(),
-            radio_id=radio_id,
-            family=6,
-            observe=lambda name, **fields: self.said.append((name, fields)),
-            adapter=adapter,
-            timing=FAST,
-            links=LinkRecords(
-                own=lambda: encode(4711, [self.host]),
-                known=lambda one: one in knows,
-                read=lambda record: decode(record, NETWORKS),
-                after_s=0.0,
-            ),
-        )
 
-    def reasons(self, name: str) -> list[object]:
-        return [fields.get("reason") for told, fields in self.said if told == name]
-
-    async def told_of(self, radio_id: RadioId) -> Sighting:
-        async for one in self.radio.sightings():
-            if one.radio_id == radio_id and one.endpoint is not None:
-                return one
-        raise AssertionError("the radio was closed")
+def reasons(one: Device, name: str) -> list[object]:
+    return [fields.get("reason") for told, fields in one.said if told == name]
 
 
 def on(bus: PrivateBus, play: Callable[[FakeBluezWithGatt], Any]) -> None:
@@ -138,7 +112,7 @@ def on(bus: PrivateBus, play: Callable[[FakeBluezWithGatt], Any]) -> None:
 
 def test_two_radios_tell_each_other_where_their_links_answer(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
-        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2")
+        a, b = device(A, "hci0", "10.0.0.1"), device(B, "hci1", "10.0.0.2")
         async with a.radio, b.radio:
             seen_by_a, seen_by_b = await asyncio.gather(a.told_of(B), b.told_of(A))
         assert seen_by_a.endpoint == Endpoint(host="10.0.0.2", port=4711)
@@ -149,19 +123,21 @@ def test_two_radios_tell_each_other_where_their_links_answer(bus: PrivateBus) ->
 
 def test_addresses_are_those_of_the_moment_when_somebody_asks(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
-        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2", knows=(A,))
+        hosts = ["10.0.0.2"]
+        moves = replace(links_to("", knows=(A,)), own=lambda: encode(PORT, hosts[-1:]))
+        a, b = device(A, "hci0", "10.0.0.1"), Device(B, "hci1", links=moves)
         async with b.radio:
             await until(lambda: any(name == "radio announces" for name, _ in b.said))
-            b.host = "10.0.0.99"
+            hosts.append("10.0.0.99")
             async with a.radio:
-                assert (await a.told_of(B)).endpoint == Endpoint(host="10.0.0.99", port=4711)
+                assert (await a.told_of(B)).endpoint == Endpoint(host="10.0.0.99", port=PORT)
 
     on(bus, play)
 
 
 def test_who_is_known_is_not_asked(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
-        a, b = Device(A, "hci0", "10.0.0.1", knows=(B,)), Device(B, "hci1", "10.0.0.2", knows=(A,))
+        a, b = device(A, "hci0", "10.0.0.1", knows=(B,)), device(B, "hci1", "10.0.0.2", knows=(A,))
         async with a.radio, b.radio:
             async for one in a.radio.sightings():
                 assert one.endpoint is None
@@ -178,13 +154,12 @@ def test_who_cannot_be_reached_or_tells_nonsense_is_named_and_the_radio_goes_on(
         fake.strangers["away"] = stranger(payload_of(C), "66:00:00:00:00:0C")
         fake.strangers["mute"] = stranger(payload_of(RadioId("d" * 16)), "66:00:00:00:00:0D")
         fake.unreachable.add("66:00:00:00:00:0C")
-        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "224.0.0.1", knows=(A, C, RadioId("d" * 16)))
+        a, b = device(A, "hci0", "10.0.0.1"), device(B, "hci1", "224.0.0.1", knows=(A, C, RadioId("d" * 16)))
         async with a.radio, b.radio:
-            await until(lambda: len(a.reasons("not read")) >= 3)
-            reasons = list(map(str, a.reasons("not read")))
-            assert str(Reason.ADDRESS) in reasons
-            assert any("was not found" in one for one in reasons)
-            b.host = "10.0.0.2"
+            await until(lambda: len(reasons(a, "not read")) >= 3)
+            said = list(map(str, reasons(a, "not read")))
+            assert str(Reason.ADDRESS) in said
+            assert any("was not found" in one for one in said)
             async for one in a.radio.sightings():
                 if one.radio_id == B:
                     break
@@ -200,9 +175,9 @@ async def _limited(bus: PrivateBus, play: Callable[[FakeBluezWithGatt], Any]) ->
 def test_who_may_not_tell_still_shows_itself_and_sees(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
         fake.refuse_application = ("org.bluez.Error.Failed", "Failed")
-        a, b = Device(A, "hci0", "10.0.0.1"), Device(B, "hci1", "10.0.0.2")
+        a, b = device(A, "hci0", "10.0.0.1"), device(B, "hci1", "10.0.0.2")
         async with a.radio, b.radio:
-            await until(lambda: BluetoothProblem.RECORD_REFUSED in a.reasons("radio fault"))
+            await until(lambda: BluetoothProblem.RECORD_REFUSED in reasons(a, "radio fault"))
             async for one in a.radio.sightings():
                 if one.radio_id == B:
                     break
@@ -212,7 +187,7 @@ def test_who_may_not_tell_still_shows_itself_and_sees(bus: PrivateBus) -> None:
 
 def test_bluetoothd_that_was_started_anew_is_told_again(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
-        a = Device(A, "hci0", "10.0.0.1")
+        a = device(A, "hci0", "10.0.0.1")
         async with a.radio:
             await until(lambda: len(fake._applications) == 1)
             await fake.stop()

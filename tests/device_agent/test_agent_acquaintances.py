@@ -179,6 +179,7 @@ def test_lengths_of_contacts_survive_a_restart(journal: Journal) -> None:
         neighborhood=near,
         acquaintances=party.acquaintances,
         clock=party.clock,
+        contacts=None,
         observe=party.observe,
     )
     for at_s in (NOW_S, NOW_S + 30):

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -26,7 +25,7 @@ from contracts.errors import ContractsError
 from gateway.errors import ConfigError, GatewayError, Refusal, StoreUnavailable
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    import ssl
 
     from gateway.compose import Gateway
     from gateway.config import GatewayConfig
@@ -176,36 +175,33 @@ def _open(config: GatewayConfig) -> Gateway:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from waitress import wasyncore  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    from gateway.serving import open_server  # noqa: PLC0415
+    from gateway.serving import Bounds, Server  # noqa: PLC0415
 
     config = _config(arguments)
-    with _open(config) as opened, _listening(config.host, config.port) as listener, _front(config, listener) as front:
-        connections: dict[int, object] = {}
-        server = open_server(
-            front.app(opened.app),
-            front.listener,
-            connections,
-            max_body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
+    with _open(config) as opened, _listening(config.host, config.port) as listener:
+        bounds = Bounds(
+            body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
+            connections=config.connections.most,
+            handshake_s=config.connections.handshake_s,
+            idle_s=config.connections.idle_s,
         )
-        print(f"serving on {front.scheme}://{config.host}:{listener.getsockname()[1]}", flush=True)
-        background = None if arguments.no_worker else _Background(opened.worker, config.interval_s)
+        context = _context(config) if config.tls.on else None
+        server = Server(opened.app, listener, bounds=bounds, context=context)
+        scheme = "http" if context is None else "https"
+        print(f"serving on {scheme}://{config.host}:{listener.getsockname()[1]}", flush=True)
 
-        def interrupt() -> None:
+        def stop() -> None:
             opened.waiting.end()
-            raise KeyboardInterrupt
+            server.stop()
 
-        with _signals(interrupt) as seen:
+        background = None if arguments.no_worker else _Background(opened.worker, config.interval_s, failed=stop)
+        with _signals(stop) as seen:
+            if background:
+                background.start()
             try:
-                if background:
-                    background.start()
-                server.run()  # returns at an interrupt, when the requests under way are answered
-            except KeyboardInterrupt:
-                pass
-            finally:
                 # A device whose answer got lost sends the same bytes again, and finds its record.
-                wasyncore.close_all(connections, ignore_all=True)
+                server.run()
+            finally:
                 if background:
                     background.end()
     if background and background.fault:
@@ -213,30 +209,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     return _stopped(seen)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Served:
-    """What the application is served on: the listener itself, or one behind a front that speaks TLS on it."""
-
-    scheme: str
-    listener: socket.socket
-    app: Callable[[WSGIApplication], WSGIApplication]
-
-
-@contextmanager
-def _front(config: GatewayConfig, listener: socket.socket) -> Iterator[_Served]:
-    if not config.tls.on:
-        yield _Served(scheme="http", listener=listener, app=lambda app: app)
-        return
+def _context(config: GatewayConfig) -> ssl.SSLContext:
     from gateway.certificate import fingerprint, server_context  # noqa: PLC0415
-    from gateway.tls_front import TlsFront, plain_address  # noqa: PLC0415
 
     _make_certificate(config)
     context = server_context(config.certificate_file, config.tls.key)
     print(f"certificate SHA-256 {fingerprint(config.certificate_file)}")
-    with _listening("127.0.0.1", 0) as inner:
-        front = TlsFront(listener, behind=plain_address(inner), context=context, settings=config.tls)
-        with front:
-            yield _Served(scheme="https", listener=inner, app=front.before)
+    return context
 
 
 def _make_certificate(config: GatewayConfig) -> None:
@@ -299,12 +278,13 @@ def _telling(metrics: Metrics, port: int | None) -> Iterator[None]:
 
 
 class _Background:
-    """The worker in a thread; when it fails for good the process is told to stop."""
+    """The worker in a thread; `failed` is called when it fails for good."""
 
-    def __init__(self, worker: Worker, interval_s: float) -> None:
+    def __init__(self, worker: Worker, interval_s: float, *, failed: Callable[[], object]) -> None:
         self.fault: Exception | None = None
         self._worker = worker
         self._interval_s = interval_s
+        self._failed = failed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker")
 
@@ -322,7 +302,7 @@ class _Background:
             self._worker.run(self._stop, interval_s=self._interval_s)
         except Exception as error:  # the supervisor: whatever ended the worker ends the process
             self.fault = error
-            signal.raise_signal(signal.SIGTERM)
+            self._failed()
 
 
 @contextmanager

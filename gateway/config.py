@@ -117,6 +117,22 @@ class DoorSettings(BaseModel):
     access: Access = Access.OPEN
 
 
+class ConnectionSettings(BaseModel):
+    """What connections may use up; each costs a thread.
+
+    Attributes:
+        most: at once, the others are closed.
+        handshake_s: the longest that a TLS handshake may take.
+        idle_s: the longest that one may be silent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    most: int = Field(default=1_000, ge=1)
+    handshake_s: float = Field(default=10, gt=0, le=120)
+    idle_s: float = Field(default=120, gt=0, le=86_400)
+
+
 class TlsSettings(BaseModel):
     """Whether and how the gateway speaks TLS 1.3 itself.
 
@@ -125,9 +141,6 @@ class TlsSettings(BaseModel):
         certificate: PEM file; default: `tls.pem` in `data`, made at the first start together with its key.
         key: PEM file; default: it is in the file of the certificate.
         names: host names and addresses for a certificate that is made, beside `host`.
-        max_connections: at once, the others are closed.
-        handshake_s: the longest a handshake may take.
-        idle_s: the longest a connection may be silent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,9 +149,6 @@ class TlsSettings(BaseModel):
     certificate: Path | None = None
     key: Path | None = None
     names: tuple[str, ...] = ()
-    max_connections: int = Field(default=1_000, ge=1)
-    handshake_s: float = Field(default=10, gt=0, le=120)
-    idle_s: float = Field(default=120, gt=0)
 
     @field_validator("names")
     @classmethod
@@ -175,6 +185,7 @@ class GatewayConfig(BaseModel):
         limits: what one request may cost, and how many may come.
         models: what is kept of models.
         door: who may come in.
+        connections: what they may use up.
         tls: whether the gateway speaks TLS itself.
     """
 
@@ -196,6 +207,7 @@ class GatewayConfig(BaseModel):
     limits: Limits = Limits()
     models: ModelSettings = ModelSettings()
     door: DoorSettings = DoorSettings()
+    connections: ConnectionSettings = ConnectionSettings()
     tls: TlsSettings = TlsSettings()
 
     @field_validator("chain")
@@ -272,6 +284,7 @@ _INNER: Final[Mapping[str, type[BaseModel]]] = {
     "limits": Limits,
     "models": ModelSettings,
     "door": DoorSettings,
+    "connections": ConnectionSettings,
     "tls": TlsSettings,
 }
 """The tables within the settings."""

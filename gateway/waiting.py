@@ -1,8 +1,8 @@
 """Requests that wait until there is something to tell (long polling), a bounded number of them at once.
 
-A waiting request holds a thread of the server and nothing else: it looks now and then, by one small query, whether
-anything has changed, and only then asks again. What changes may be another process's doing, or another gateway's on the
-same database.
+A waiting request holds the thread of its connection and nothing else: it looks now and then, by one small query,
+whether anything has changed, and only then asks again. What changes may be another process's doing, or another
+gateway's on the same database.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from gateway.tables import BLOCKS, EVENTS, OPERATIONS, Database
 
 MOST_WAITING: Final = 32
-"""At once; `gateway.serving` has more threads than that."""
+"""At once; `gateway.serving` lets more than that be worked at."""
 MAX_WAIT_S: Final = 30
 _LOOK_EVERY_S: Final = 0.5
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import DoorSettings, GatewayConfig, Limits, ModelSettings, TlsSettings, masked, read_config
+from gateway.config import (
+    ConnectionSettings,
+    DoorSettings,
+    GatewayConfig,
+    Limits,
+    ModelSettings,
+    TlsSettings,
+    masked,
+    read_config,
+)
 from gateway.errors import ConfigError
 
 
@@ -38,7 +47,7 @@ def test_a_chain_is_all_that_must_be_said() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("chian = 1", "unknown key chian; allowed: chain, data"),
+        ("chian = 1", "unknown key chian; allowed: chain, connections, data"),
         ("[limits]\nmax_gass = 1", "unknown key limits.max_gass; allowed: all_requests_burst"),
         ("port = 70000", "port = 70000: input should be less than or equal to 65535"),
         ('port = "8547"', "port = '8547': input should be a valid integer"),
@@ -131,7 +140,13 @@ def test_the_effective_settings_show_every_key_and_no_secret() -> None:
     config = GatewayConfig(chain="https://u:KEY@rpc.example/KEY", database_url="postgresql://u:KEY@db/idml")
     shown = list(config.shown())
     assert "KEY" not in "".join(shown)
-    inner = {"limits": Limits, "models": ModelSettings, "door": DoorSettings, "tls": TlsSettings}
+    inner = {
+        "limits": Limits,
+        "models": ModelSettings,
+        "door": DoorSettings,
+        "connections": ConnectionSettings,
+        "tls": TlsSettings,
+    }
     keys = {line.split(" = ")[0] for line in shown}
     assert keys == (set(GatewayConfig.model_fields) - set(inner)) | {
         f"{table}.{one}" for table, model in inner.items() for one in model.model_fields

@@ -1,4 +1,4 @@
-"""TLS in front of the server: what is carried, what is bounded, and that a device speaks with no other gateway."""
+"""TLS: what is carried, what is bounded, and that a device speaks with no other gateway."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask, Response, jsonify, request
-from waitress import wasyncore
+from serving_rig import Served, ended, everything, served
 
 from device_agent.errors import GatewayUnreachable
 from device_agent.gateway import GatewayClient
@@ -23,10 +23,7 @@ from device_agent.pinning import pinned_context, read_fingerprint
 from device_agent.transport import Request
 from gateway.answering import answer_errors
 from gateway.certificate import fingerprint, make_certificate, server_context
-from gateway.config import TlsSettings
 from gateway.errors import ConfigError
-from gateway.serving import open_server
-from gateway.tls_front import TlsFront, plain_address
 
 NOW_S = 1_800_000_000.0
 LARGE = bytes(range(256)) * 8_192
@@ -39,9 +36,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def app_of(seen: list[str]) -> Flask:
+@pytest.fixture
+def app() -> Flask:
     app = Flask("behind")
     answer_errors(app)
+    app.config["seen"] = []
 
     @app.post("/echo")
     def echo() -> Response:
@@ -49,82 +48,35 @@ def app_of(seen: list[str]) -> Flask:
 
     @app.get("/who")
     def who() -> Response:
-        seen.append(request.path)
+        app.config["seen"].append(request.path)
         return jsonify({"address": request.remote_addr, "scheme": request.scheme})
 
     return app
 
 
-class Served:
-    """The front before a real server, in this process."""
-
-    def __init__(self, certificate: Path, **settings: Any) -> None:
-        self.seen: list[str] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.inner = socket.create_server(("127.0.0.1", 0))
-        self.connections: dict[int, object] = {}
-        self.front = TlsFront(
-            self.listener,
-            behind=plain_address(self.inner),
-            context=server_context(certificate, None),
-            settings=TlsSettings(on=True, **settings),
-        )
-        app = self.front.before(app_of(self.seen))
-        self.server = open_server(app, self.inner, self.connections, max_body_bytes=4 << 20)
-        self.thread = threading.Thread(target=self.server.run)
-        self.url = f"https://127.0.0.1:{plain_address(self.listener)[1]}"
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(plain_address(self.listener), timeout=20)
-
-    def close(self) -> None:
-        self.front.stop()
-        self.server.task_dispatcher.shutdown()
-        self.server.trigger.pull_trigger(lambda: wasyncore.close_all(self.connections, ignore_all=True))
-        self.thread.join()
-        self.listener.close()
-        self.inner.close()
-
-
 @contextmanager
-def served(certificate: Path, **settings: Any) -> Iterator[Served]:
-    one = Served(certificate, **settings)
-    one.front.start()
-    one.thread.start()
-    try:
+def speaking(app: Flask, certificate: Path, **bounds: Any) -> Iterator[Served]:
+    with served(app, server_context(certificate, None), **bounds) as one:
         yield one
-    finally:
-        one.close()
 
 
 def pinned(file: Path) -> ssl.SSLContext:
     return pinned_context(read_fingerprint(fingerprint(file)))
 
 
-def test_requests_and_answers_are_carried_whole(certificate: Path) -> None:
-    with served(certificate) as one, httpx.Client(verify=pinned(certificate), trust_env=False) as client:
+def test_requests_and_answers_are_carried_whole(app: Flask, certificate: Path) -> None:
+    with speaking(app, certificate) as one, httpx.Client(verify=pinned(certificate), trust_env=False) as client:
         for size in (0, 1, 70_000, len(LARGE)):
             assert client.post(f"{one.url}/echo", content=LARGE[:size]).content == LARGE[:size]
         assert client.get(f"{one.url}/who").json() == {"address": "127.0.0.1", "scheme": "https"}
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "status", "code"),
-    [
-        (b"GET /who HTTP/1.1\r\nX: " + b"x" * 300_000 + b"\r\n\r\n", b"431", "headers_too_large"),
-        (b"POST /echo HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n", b"413", "body_too_large"),
-        (b"GET /who HTTP/1.1\r\nno header\r\n\r\n", b"400", "bad_request"),
-        (b"POST /echo HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", b"501", "not_implemented"),
-    ],
-)
-def test_what_the_server_itself_refuses_is_json_too(
-    certificate: Path, request_bytes: bytes, status: bytes, code: str
-) -> None:
-    with served(certificate) as one, one.connect() as plain, speaking_tls(plain) as speaking:
-        speaking.sendall(request_bytes)
-        head, _, body = b"".join(iter(lambda: speaking.recv(65_536), b"")).partition(b"\r\n\r\n")
-        assert head.split()[1] == status
-        assert json.loads(body)["error"]["code"] == code
+def test_what_the_server_itself_refuses_is_json_and_ends_in_a_good_bye(app: Flask, certificate: Path) -> None:
+    with speaking(app, certificate) as one, one.connect() as plain, tls(plain, strict=True) as client:
+        client.sendall(b"GET /who HTTP/1.1\r\nX: " + b"x" * 300_000 + b"\r\n\r\n")
+        head, _, body = everything(client).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"431"
+    assert json.loads(body)["error"]["code"] == "headers_too_large"
 
 
 async def ask_once(url: str, known: bytes) -> int:
@@ -135,17 +87,17 @@ async def ask_once(url: str, known: bytes) -> int:
         await client.close()
 
 
-def test_another_certificate_ends_it_before_anything_is_sent(certificate: Path, tmp_path: Path) -> None:
+def test_another_certificate_ends_it_before_anything_is_sent(app: Flask, certificate: Path, tmp_path: Path) -> None:
     """The one who answers knows the right certificate's names, but has another key."""
     other = tmp_path / "other.pem"
     make_certificate(other, ["127.0.0.1", "gateway.example"], now_s=NOW_S)
-    with served(other) as one:
+    with speaking(app, other) as one:
         wrong = read_fingerprint(fingerprint(certificate))
         with pytest.raises(GatewayUnreachable, match=fingerprint(other)):
             asyncio.run(ask_once(one.url, wrong))
-        assert one.seen == []
+        assert app.config["seen"] == []
         assert asyncio.run(ask_once(one.url, read_fingerprint(fingerprint(other)))) == 200
-        assert one.seen == ["/who"]
+        assert app.config["seen"] == ["/who"]
 
 
 def test_a_fingerprint_is_for_https_alone() -> None:
@@ -153,18 +105,22 @@ def test_a_fingerprint_is_for_https_alone() -> None:
         GatewayClient("http://gateway", fingerprint=bytes(32))
 
 
-def test_nothing_older_than_tls_1_3_is_spoken(certificate: Path) -> None:
+def test_nothing_older_than_tls_1_3_is_spoken(app: Flask, certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with served(certificate) as one, one.connect() as plain:
+    with speaking(app, certificate) as one, one.connect() as plain:
         with pytest.raises(ssl.SSLError):
             context.wrap_socket(plain)
-        assert one.seen == []
+        assert app.config["seen"] == []
 
 
-def test_who_says_nothing_holds_up_nobody_and_is_closed(certificate: Path) -> None:
-    with served(certificate, handshake_s=0.5) as one, one.connect() as silent, one.connect() as babbling:
+def test_who_says_nothing_holds_up_nobody_and_is_closed(app: Flask, certificate: Path) -> None:
+    with (
+        speaking(app, certificate, handshake_s=0.5) as one,
+        one.connect() as silent,
+        one.connect() as babbling,
+    ):
         babbling.sendall(b"GET / HTTP/1.1\r\n\r\n")
         with httpx.Client(verify=pinned(certificate), trust_env=False) as client:
             assert client.get(f"{one.url}/who").status_code == 200
@@ -172,48 +128,27 @@ def test_who_says_nothing_holds_up_nobody_and_is_closed(certificate: Path) -> No
         assert ended(babbling)
 
 
-def ended(one: socket.socket) -> bool:
-    """Whether the other side closed it, whatever it said before."""
-    try:
-        while one.recv(4096):
-            pass
-    except ConnectionError:
-        pass
-    return True
+def test_a_connection_that_falls_silent_is_closed(app: Flask, certificate: Path) -> None:
+    with speaking(app, certificate, idle_s=0.3) as one, one.connect() as plain, tls(plain) as client:
+        client.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert ended(client)
 
 
-def test_a_connection_that_falls_silent_is_closed(certificate: Path) -> None:
-    with served(certificate, idle_s=0.3) as one, one.connect() as plain, speaking_tls(plain) as speaking:
-        speaking.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert speaking.recv(15) == b"HTTP/1.1 200 OK"
-        assert ended(speaking)
-
-
-def speaking_tls(plain: socket.socket) -> ssl.SSLSocket:
+def tls(plain: socket.socket, *, strict: bool = False) -> ssl.SSLSocket:
+    """The client's side; `strict`: to end without a good-bye is an error."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(plain)
+    return context.wrap_socket(plain, suppress_ragged_eofs=not strict)
 
 
-def test_the_number_of_connections_is_bounded(certificate: Path) -> None:
-    with (
-        served(certificate, max_connections=2) as one,
-        one.connect() as first,
-        one.connect() as second,
-        one.connect() as third,
-        speaking_tls(first),
-        speaking_tls(second),
-    ):
-        assert ended(third)
-
-
-def test_an_answer_on_its_way_arrives_though_the_front_stops(certificate: Path) -> None:
-    with served(certificate) as one, one.connect() as plain, speaking_tls(plain) as speaking:
-        speaking.sendall(b"POST /echo HTTP/1.0\r\nContent-Length: 2000000\r\n\r\n" + LARGE[:2_000_000])
-        assert speaking.recv(15) == b"HTTP/1.0 200 OK"
-        stopping = threading.Thread(target=one.front.stop)
+def test_an_answer_on_its_way_arrives_though_the_server_stops(app: Flask, certificate: Path) -> None:
+    with speaking(app, certificate) as one, one.connect() as plain, tls(plain) as client:
+        client.sendall(b"POST /echo HTTP/1.0\r\nContent-Length: 2000000\r\n\r\n" + LARGE[:2_000_000])
+        assert client.recv(15) == b"HTTP/1.0 200 OK"
+        stopping = threading.Thread(target=one.stop)
         stopping.start()
-        rest = b"".join(iter(lambda: speaking.recv(65_536), b""))
+        rest = everything(client)
         stopping.join()
         assert rest.endswith(LARGE[:2_000_000])
 

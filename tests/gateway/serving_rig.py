@@ -1,0 +1,54 @@
+"""A server on loopback, run by a thread of the test."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gateway.serving import Bounds, Server
+
+
+class Served:
+    """Where it listens, and what ends it."""
+
+    def __init__(self, app: Any, context: ssl.SSLContext | None, bounds: Bounds) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._server = Server(app, self._listener, bounds=bounds, context=context)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.address[1]}"
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=20)
+
+    def stop(self) -> None:
+        self._server.stop()
+        self._thread.join()
+        self._listener.close()
+
+
+@contextmanager
+def served(app: Any, context: ssl.SSLContext | None = None, **bounds: Any) -> Iterator[Served]:
+    one = Served(app, context, Bounds(**{"body_bytes": 4 << 20} | bounds))
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+def ended(one: socket.socket) -> bool:
+    """Whether the other side closed it, whatever it said before."""
+    try:
+        while one.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def everything(one: socket.socket) -> bytes:
+    """What comes until the other side ends."""
+    return b"".join(iter(lambda: one.recv(65_536), b""))

@@ -25,11 +25,11 @@ from gateway.policy import CheckedTransaction
 from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.submissions import (
+    LOOK_UP,
     find_holder,
     find_submission,
     insert_attempt,
     insert_submissions,
-    look_up,
     mark_final,
     mark_mined,
     mark_reorganised,
@@ -49,11 +49,14 @@ from gateway.tables import (
     TERMS,
     WAITING,
     Database,
+    Prepared,
 )
 from gateway.transaction import read
 from gateway.views import EventRow
 
 _KEPT_BLOCKS = 256
+_TOLD = ("block", "block_time_s", "tx", "place", "function", "gas", "name", "encounter", "account", "args")
+_TELL = Prepared(sa.insert(EVENTS).values({name: sa.bindparam(name) for name in _TOLD}))
 
 
 class Store:
@@ -200,8 +203,8 @@ class Store:
         """Return the submission that has this transaction among its attempts, and whether an account has any
         submission that is in no block yet: what has to be known of a transaction before it is taken.
         """
-        with self._db.glance() as db:
-            return look_up(db, transaction, sender)
+        ((key, under_way),) = self._db.glance(LOOK_UP, {"transaction": transaction, "account": sender})
+        return None if key is None else self.submission(transaction), bool(under_way)
 
     def submission(self, key: str) -> Submission | None:
         """Return the submission that has a transaction of this hash among its attempts."""
@@ -506,7 +509,7 @@ def _check_replacement(checked: CheckedTransaction, holder: Submission) -> None:
 def _insert_events(db: Connection, events: Sequence[NewEvent], block: Block) -> None:
     if not events:
         return
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "block": block.number,
             "block_time_s": block.time_s,
@@ -521,7 +524,7 @@ def _insert_events(db: Connection, events: Sequence[NewEvent], block: Block) -> 
         }
         for event in events
     ]
-    db.execute(sa.insert(EVENTS), rows)
+    _TELL.many(db, rows)
     for event in events:
         if event.encounter is not None and event.name != "Skipped":
             tell_encounter(db, event, block)

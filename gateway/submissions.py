@@ -24,7 +24,7 @@ IN_NO_BLOCK: Final = (State.ACCEPTED, State.READY, State.BROADCAST)
 _MOST_AT_ONCE: Final = 500
 """Keys in one query."""
 
-_LOOK_UP: Final = Prepared(
+LOOK_UP: Final = Prepared(
     sa.select(
         sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == sa.bindparam("transaction")).scalar_subquery(),
         sa.exists().where(
@@ -33,25 +33,26 @@ _LOOK_UP: Final = Prepared(
         ),
     )
 )
+"""The submission that has a `transaction`, and whether an `account` has any submission that is in no block yet."""
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _ATTEMPT: Final = ("hash", "submission", "number", "raw")
 _SUBMISSION: Final = ("id", "sender", "nonce", "function", "state", "accepted_at_s", "note")
-_MOVE: Final = (
+_MOVE: Final = Prepared(
     sa.update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == sa.bindparam("key"), SUBMISSIONS.c.state == sa.bindparam("old"))
     .values(state=sa.bindparam("new"))
 )
-_SEND: Final = (
+_SEND: Final = Prepared(
     sa.update(ATTEMPTS)
     .where(ATTEMPTS.c.hash == sa.bindparam("key"))
-    .values(sent_at_s=sa.bindparam("now_s"), sends=ATTEMPTS.c.sends + 1)
+    .values(sent_at_s=sa.bindparam("now_s"), sends=ATTEMPTS.c.sends + sa.literal_column("1"))
 )
 _WATCHED: Final = (
     sa.select(ATTEMPTS.c.hash, SUBMISSIONS.c.id, SUBMISSIONS.c.state)
     .join(SUBMISSIONS, ATTEMPTS.c.submission == SUBMISSIONS.c.id)
     .where(ATTEMPTS.c.hash.in_(sa.bindparam("transactions", expanding=True)))
 )
-_SHOW: Final = (
+_SHOW: Final = Prepared(
     sa.update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == sa.bindparam("key"))
     .values({name: sa.bindparam(f"new_{name}") for name in ("state", "mined", "block", "succeeded", "gas", "note")})
@@ -62,12 +63,6 @@ _ATTEMPTS_OF: Final = (
     .where(ATTEMPTS.c.submission.in_(sa.bindparam("keys", expanding=True)))
     .order_by(ATTEMPTS.c.submission, ATTEMPTS.c.number)
 )
-
-
-def look_up(db: Connection, transaction: str, account: str) -> tuple[Submission | None, bool]:
-    """Return the submission that has this transaction, and whether the account has any that is in no block yet."""
-    key, under_way = _LOOK_UP(db, {"transaction": transaction, "account": account}).one()
-    return _by_id(db, key), bool(under_way)
 
 
 def read_submissions(
@@ -92,10 +87,6 @@ def read_submissions(
 def find_submission(db: Connection, transaction: str) -> Submission | None:
     """Return the submission that has a transaction of this hash among its attempts."""
     key = db.execute(sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == transaction)).scalar()
-    return _by_id(db, key)
-
-
-def _by_id(db: Connection, key: str | None) -> Submission | None:
     found = [] if key is None else read_submissions(db, SUBMISSIONS.c.id == key)
     return found[0] if found else None
 
@@ -131,7 +122,7 @@ def _kept(db: Connection, table: sa.Table, columns: tuple[str, ...], rows: Seque
     """Insert rows unless something stands in their way; return the keys of those inserted."""
     keep = _keep(db.dialect.name, table, columns, len(rows))
     names = (f"{column}_{place}" for place in range(len(rows)) for column in columns)
-    return set(keep(db, dict(zip(names, chain.from_iterable(rows), strict=True))).scalars())
+    return {key for (key,) in keep(db, dict(zip(names, chain.from_iterable(rows), strict=True)))}
 
 
 @lru_cache(maxsize=128)
@@ -171,18 +162,18 @@ def insert_attempt(db: Connection, one: Submission, *, transaction: str, raw: by
 
 def mark_sending(db: Connection, sent: Sequence[Submission], *, now_s: float) -> None:
     """Move submissions to where they stand while their newest attempt is handed to a node."""
-    moved = []
+    moved: list[dict[str, object]] = []
     for one in sent:
         state = after(one.state, Happening.NONCE_REACHED) if one.state is State.ACCEPTED else one.state
-        moved.append({"key": one.id, "old": one.state, "new": after(state, Happening.SENDING)})
-    db.execute(_MOVE, moved)
-    db.execute(_SEND, [{"key": one.newest.hash, "now_s": now_s} for one in sent])
+        moved.append({"key": one.id, "old": one.state.value, "new": after(state, Happening.SENDING).value})
+    _MOVE.many(db, moved)
+    _SEND.many(db, [{"key": one.newest.hash, "now_s": now_s} for one in sent])
 
 
 def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, str]:
     """Note that a block holds transactions; return, by hash, to which submission each belongs that is not foreign."""
     owners: dict[str, str] = {}
-    moved = []
+    moved: list[dict[str, object]] = []
     for some in _some(shown):
         by_hash = {one.hash: one for one in some}
         for row in db.execute(_WATCHED, {"transactions": list(by_hash)}):
@@ -193,7 +184,7 @@ def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, 
             moved.append(
                 {
                     "key": row.id,
-                    "new_state": after(State(row.state), Happening.MINED),
+                    "new_state": after(State(row.state), Happening.MINED).value,
                     "new_mined": one.hash,
                     "new_block": block,
                     "new_succeeded": one.succeeded,
@@ -201,8 +192,7 @@ def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, 
                     "new_note": one.why,
                 }
             )
-    if moved:
-        db.execute(_SHOW, moved)
+    _SHOW.many(db, moved)
     return owners
 
 

@@ -106,13 +106,13 @@ def steps(database: Database, ask: Callable[[Store, Database], object]) -> int:
         count += 1
 
     def watch(connection: Any, *_: object) -> None:
-        connection.connection.dbapi_connection.set_progress_handler(step, 1)
+        connection.set_progress_handler(step, 1)
 
-    sa.event.listen(database._engine, "before_cursor_execute", watch)
+    sa.event.listen(database._engine, "checkout", watch)
     try:
         ask(Store(database), database)
     finally:
-        sa.event.remove(database._engine, "before_cursor_execute", watch)
+        sa.event.remove(database._engine, "checkout", watch)
         with database.read() as db:
             db.connection.dbapi_connection.set_progress_handler(None, 1)  # type: ignore[union-attr]
     return count

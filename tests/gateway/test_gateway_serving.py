@@ -196,6 +196,7 @@ def test_who_takes_nothing_of_an_answer_is_left(tried: Tried) -> None:
         slow.settimeout(20)
         slow.connect(one.address)
         slow.sendall(3 * (GET % b"/large"))
+        assert slow.recv(9) == b"HTTP/1.1 "
         before = threading.active_count()
         until_s = time.monotonic() + 10
         while threading.active_count() >= before and time.monotonic() < until_s:

@@ -497,7 +497,8 @@ def show(rows: list[Row]) -> None:
         form = ",.0f" if row.unit.startswith("gas") else ".3g"
         low, high = format(min(row.runs), form), format(max(row.runs), form)
         table.add_row(row.name, format(row.value, form), row.unit, target, reached, low, high, str(len(row.runs)))
-    Console().print(table)
+    console = Console()
+    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
     for row in rows:
         if row.note:
             print(f"{row.name}: {row.note}")

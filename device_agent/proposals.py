@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contracts.terms import commitment
-from device_agent import messages
+from device_agent import messages, offer
 from device_agent.acquaintances import Acquaintances
 from device_agent.clock import Clock
 from device_agent.encounter import Effect, Encounter, Happening, Role, Stage
@@ -26,15 +26,11 @@ from device_agent.settings import Door, Settings
 from models.registry import Architecture
 
 _SALT_BYTES = 32
-_DIRECT = 0
-"""The nonce of terms for which each side sends its own transactions."""
 _MOST_AT_ONCE = 8
 """Proposals considered at the same time; each asks the gateway."""
 _MOST_AWAY = 64
 _MOST_ASKED = 1024
 """Remembered peers: accounts cost nothing."""
-_KNOWN_SEATS = 0.75
-"""Of all validator seats, the share that a Learner on credit must know of."""
 
 
 class Proposals:
@@ -95,15 +91,15 @@ class Proposals:
         if facts is None or (on_credit and not self._gives_credit):
             self._observe("waiting", reason="no gateway in reach, and no credit")
             return
-        if not self._in_force(self._settings.parameter_set, facts):
+        if not offer.in_force(self._settings.parameter_set, facts):
             self._observe("waiting", reason=f"parameter set {self._settings.parameter_set} is not in force")
             return
         reward = self._settings.reward
         free = await self._view.free(self._address)
-        if free is None or free - (self._credit_with(None) if on_credit else 0) < facts.min_stake + reward:
+        if not offer.covered(free, reward, facts, promised=self._promised(on_credit=on_credit)):
             return
         self._note_asked(peer, now_s)
-        if on_credit and (self._credit_with(peer) + reward > self._settings.credit or self._encounters.lanes_left < 1):
+        if on_credit and (self._too_much(peer, reward) or self._encounters.lanes_left < 1):
             return
         self._peers_away.discard(peer)  # it is asked again in the usual way the next time
         one = self._proposal(peer, facts, on_credit=on_credit)
@@ -188,36 +184,27 @@ class Proposals:
         fresh = age_s is not None and age_s <= self._settings.credit_view_s
         return fresh and self._settings.credit > 0 and self._settings.door is Door.BATCHED
 
-    def _credit_with(self, peer: PeerId | None) -> int:
-        """What is at stake in encounters on credit with one peer, or with all: token base units."""
-        return sum(
-            one.proposal.reward
-            for one in self._encounters.live
-            if one.proposal.credit and one.stage is not Stage.PROPOSED and peer in (None, one.peer)
-        )
+    def _promised(self, peer: PeerId | None = None, *, on_credit: bool) -> int:
+        """What an encounter has to leave of a stake, for those on credit with one peer or with all."""
+        return offer.promised(self._encounters.live, peer) if on_credit else 0
+
+    def _too_much(self, peer: PeerId, reward: int) -> bool:
+        """Whether a further encounter on credit would be more than one peer gets."""
+        return offer.promised(self._encounters.live, peer) + reward > self._settings.credit
 
     def _proposal(self, peer: PeerId, facts: ChainFacts, *, on_credit: bool) -> Encounter:
-        open_within_s = self._settings.credit_within_s if on_credit else self._settings.open_within_s
-        report_within_s = self._settings.report_within_s + (open_within_s if on_credit else 0)
         salt = self._random_bytes(_SALT_BYTES)
         key = commitment(salt)
-        model = self._own.current
-        proposal = Propose(
+        proposal = offer.make(
+            self._settings,
+            facts,
+            self._own.current,
             learner=self._address,
             algorithm=self._adapter.label,
-            architecture=self._architecture.digest.hex(),
-            previous=model.digest.hex(),
-            size_bytes=len(model.data),
-            age=model.age,
-            reward=self._settings.reward,
-            tolerance_bps=self._settings.tolerance_bps,
-            parameter_set=self._settings.parameter_set,
-            open_by=facts.chain_time_s + open_within_s,
-            report_by=facts.chain_time_s + report_within_s,
-            seats=facts.seat_count,
-            nonce=_DIRECT if self._settings.door is Door.DIRECT else self._encounters.new_nonce(facts.chain_time_s),
-            commitment=key.hex(),
-            credit=on_credit,
+            architecture=self._architecture,
+            nonce=self._encounters.new_nonce(facts.chain_time_s) if self._settings.door is Door.BATCHED else 0,
+            commitment=key,
+            on_credit=on_credit,
         )
         return Encounter(key=key, role=Role.LEARNER, stage=Stage.PROPOSED, peer=peer, proposal=proposal, salt=salt)
 
@@ -244,41 +231,16 @@ class Proposals:
         facts = now or self._view.last
         if facts is None or (proposal.credit and not self._gives_credit):
             return Refusal.CREDIT
-        if not self._acceptable(proposal, facts):
+        if not offer.acceptable(proposal, self._settings, facts):
             return Refusal.TERMS
-        if proposal.credit and self._credit_with(peer) + proposal.reward > self._settings.credit:
+        if proposal.credit and self._too_much(peer, proposal.reward):
             return Refusal.CREDIT
-        at_stake = {self._address: self._credit_with(None), proposal.learner: self._credit_with(peer)}
-        for account, promised in at_stake.items():
+        for account, known in ((self._address, None), (proposal.learner, peer)):
             free = await self._view.free(account)
-            if free is None or free - (promised if proposal.credit else 0) < facts.min_stake + proposal.reward:
+            promised = self._promised(known, on_credit=proposal.credit)
+            if not offer.covered(free, proposal.reward, facts, promised=promised):
                 return Refusal.STAKE
         return None
-
-    def _in_force(self, number: int, facts: ChainFacts) -> bool:
-        """Whether these rules take new encounters, and are ones that devices here can play by: not sealed votes."""
-        rules = facts.parameter_sets.get(number)
-        return rules is not None and not rules.retired and not rules.sealed_votes
-
-    def _acceptable(self, proposal: Propose, facts: ChainFacts) -> bool:
-        settings, now_s = self._settings, facts.chain_time_s
-        open_within_s = settings.credit_within_s if proposal.credit else settings.open_within_s
-        report_within_s = settings.report_within_s + (open_within_s if proposal.credit else 0)
-        least_seats = _KNOWN_SEATS * facts.seat_count if proposal.credit else facts.seat_count
-        return (
-            proposal.parameter_set == settings.parameter_set
-            and self._in_force(proposal.parameter_set, facts)
-            and proposal.reward >= settings.reward
-            and proposal.tolerance_bps <= settings.tolerance_bps
-            and proposal.size_bytes <= settings.max_model_bytes
-            and now_s + open_within_s // 4 < proposal.open_by <= now_s + 2 * open_within_s
-            and proposal.open_by + settings.expected_encounter_s < proposal.report_by
-            and proposal.report_by <= now_s + 2 * report_within_s
-            # Fewer seats would let the Learner choose who may be drawn; more, take the missing ones itself. On credit
-            # it may know of a few less: both sides go by what they saw last.
-            and least_seats <= proposal.seats <= facts.seat_count
-            and (proposal.nonce == _DIRECT) is (settings.door is Door.DIRECT)
-        )
 
 
 def _waits_for_an_answer(one: Encounter) -> bool:

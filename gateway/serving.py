@@ -247,7 +247,7 @@ class _Connection:
             task.service()
         except _Gone:
             raise
-        except Exception:
+        except Exception:  # whatever the application raised ends this answer, not the server
             _log.exception("unexpected fault in an answer")
             task.close_on_finish = True
             if not task.wrote_header:

@@ -175,7 +175,8 @@ def _open(config: GatewayConfig) -> Gateway:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from gateway.serving import Bounds, Server  # noqa: PLC0415
+    from gateway.connection import Bounds  # noqa: PLC0415
+    from gateway.serving import Server  # noqa: PLC0415
 
     config = _config(arguments)
     with _open(config) as opened, _listening(config.host, config.port) as listener:

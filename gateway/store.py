@@ -22,6 +22,7 @@ from gateway.fees import takes_the_place_of
 from gateway.group_commit import GroupCommit
 from gateway.operation import CheckedOperation
 from gateway.policy import CheckedTransaction
+from gateway.prepared import Prepared
 from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.submissions import (
@@ -49,7 +50,6 @@ from gateway.tables import (
     TERMS,
     WAITING,
     Database,
-    Prepared,
 )
 from gateway.transaction import read
 from gateway.views import EventRow

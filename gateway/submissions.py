@@ -14,9 +14,10 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
+from gateway.prepared import Prepared
 from gateway.records import Attempt, Mined, Submission
 from gateway.submission import TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, SUBMISSIONS, Prepared, holds_its_nonce
+from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
 
 # What every transaction comes by is put together once: that costs more than to carry it out.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, Final
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from gateway.errors import ConfigError, StoreUnavailable
+from gateway.prepared import Prepared, as_sqlalchemy_raises, rows
 from gateway.submission import FREED, LOST
 
 _HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in FREED)})"
@@ -221,78 +222,12 @@ class Database:
         """Carry out one prepared statement that only reads, by itself."""
         dialect = self._engine.dialect
         with _faults():
-            with _as_sqlalchemy_raises(dialect, "connect"):
+            with as_sqlalchemy_raises(dialect, "connect"):
                 connection = self._engine.raw_connection()
             try:
-                return statement.rows(connection, dialect, values)
+                return statement.on(connection, dialect, values)
             finally:
                 connection.close()
-
-
-class Prepared:
-    """A statement that is put into words once for each kind of database. Safe to share between threads.
-
-    For what every transaction comes by: it is handed to the driver as it is, as are its values and what comes back. To
-    have SQLAlchemy prepare both costs several times what the database does with them.
-    """
-
-    def __init__(self, statement: sa.sql.ClauseElement) -> None:
-        """Prepare a statement whose parameters are all `sa.bindparam`s."""
-        self._statement = statement
-        self._words: dict[str, tuple[str, list[str] | None]] = {}
-
-    def __call__(self, db: Connection, values: dict[str, object]) -> list[tuple[Any, ...]]:
-        """Carry it out within a transaction; return its rows."""
-        return self.rows(db.connection, db.dialect, values)
-
-    def many(self, db: Connection, several: Sequence[dict[str, object]]) -> None:
-        """Carry it out within a transaction for each of several sets of values."""
-        if not several:
-            return
-        words, order = self._in_words(db.dialect)
-        values = several if order is None else [[one[name] for name in order] for one in several]
-        with _as_sqlalchemy_raises(db.dialect, words):
-            db.connection.cursor().executemany(words, values)
-
-    def rows(
-        self, connection: sa.PoolProxiedConnection, dialect: sa.Dialect, values: dict[str, object]
-    ) -> list[tuple[Any, ...]]:
-        """Carry it out on a connection of a driver; return its rows. Raises as SQLAlchemy would."""
-        words, order = self._in_words(dialect)
-        return _rows(connection, dialect, words, values if order is None else [values[name] for name in order])
-
-    def _in_words(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
-        """The statement, and the order of its values where they have no names."""
-        found = self._words.get(dialect.name)
-        if found is None:
-            compiled: Any = self._statement.compile(dialect=dialect)
-            found = self._words[dialect.name] = (str(compiled), compiled.positiontup)
-        return found
-
-
-def _rows(
-    connection: sa.PoolProxiedConnection, dialect: sa.Dialect, words: str, values: dict[str, object] | list[object]
-) -> list[tuple[Any, ...]]:
-    with _as_sqlalchemy_raises(dialect, words):
-        cursor = connection.cursor()
-        cursor.execute(words, values)
-        return cursor.fetchall()  # type: ignore[return-value]
-
-
-class _as_sqlalchemy_raises:  # noqa: N801  (reads as a statement; a generator would cost as much as what it guards)
-    """Turns a driver's errors into SQLAlchemy's."""
-
-    def __init__(self, dialect: sa.Dialect, words: str) -> None:
-        self._dialect = dialect
-        self._words = words
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        driver: Any = self._dialect.loaded_dbapi
-        if isinstance(error, driver.Error):
-            raise sa.exc.DBAPIError.instance(self._words, None, error, driver.Error, dialect=self._dialect) from error
 
 
 def _bring_up_to_date(db: Connection) -> None:
@@ -364,6 +299,6 @@ def _connected(url: str) -> Engine:
         def _begin(connection: Connection) -> None:
             # IMMEDIATE takes the write lock at once, so two writers queue instead of failing half-way.
             begins = connection.get_execution_options().get("begins", "BEGIN IMMEDIATE")
-            _rows(connection.connection, connection.dialect, begins, [])
+            rows(connection.connection, connection.dialect, begins, [])
 
     return engine

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.serving import Bounds, Server
+from gateway.connection import Bounds
+from gateway.serving import Server
 
 
 class Served:

@@ -1,0 +1,76 @@
+"""Statements that every transaction comes by, handed to the database's driver as they are.
+
+To have SQLAlchemy prepare a statement, its values and what comes back costs several times what the database does with
+them. Here a statement is put into words once for each kind of database; values and rows are the driver's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+
+class Prepared:
+    """A statement that is put into words once for each kind of database. Safe to share between threads."""
+
+    def __init__(self, statement: sa.sql.ClauseElement) -> None:
+        """Prepare a statement whose parameters are all `sa.bindparam`s."""
+        self._statement = statement
+        self._words: dict[str, tuple[str, list[str] | None]] = {}
+
+    def __call__(self, db: Connection, values: dict[str, object]) -> list[tuple[Any, ...]]:
+        """Carry it out within a transaction; return its rows."""
+        return self.on(db.connection, db.dialect, values)
+
+    def many(self, db: Connection, several: Sequence[dict[str, object]]) -> None:
+        """Carry it out within a transaction for each of several sets of values."""
+        if not several:
+            return
+        words, order = self._in_words(db.dialect)
+        values = several if order is None else [[one[name] for name in order] for one in several]
+        with as_sqlalchemy_raises(db.dialect, words):
+            db.connection.cursor().executemany(words, values)
+
+    def on(
+        self, connection: sa.PoolProxiedConnection, dialect: sa.Dialect, values: dict[str, object]
+    ) -> list[tuple[Any, ...]]:
+        """Carry it out on a connection of a driver; return its rows. Raises as SQLAlchemy would."""
+        words, order = self._in_words(dialect)
+        return rows(connection, dialect, words, values if order is None else [values[name] for name in order])
+
+    def _in_words(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
+        """The statement, and the order of its values where they have no names."""
+        found = self._words.get(dialect.name)
+        if found is None:
+            compiled: Any = self._statement.compile(dialect=dialect)
+            found = self._words[dialect.name] = (str(compiled), compiled.positiontup)
+        return found
+
+
+def rows(
+    connection: sa.PoolProxiedConnection, dialect: sa.Dialect, words: str, values: dict[str, object] | list[object]
+) -> list[tuple[Any, ...]]:
+    """Hand a driver a statement in its own words; return its rows. Raises as SQLAlchemy would."""
+    with as_sqlalchemy_raises(dialect, words):
+        cursor = connection.cursor()
+        cursor.execute(words, values)
+        return cursor.fetchall()  # type: ignore[return-value]
+
+
+class as_sqlalchemy_raises:  # noqa: N801  (reads as a statement; a generator would cost as much as what it guards)
+    """Turns a driver's errors into SQLAlchemy's."""
+
+    def __init__(self, dialect: sa.Dialect, words: str) -> None:
+        self._dialect = dialect
+        self._words = words
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        driver: Any = self._dialect.loaded_dbapi
+        if isinstance(error, driver.Error):
+            raise sa.exc.DBAPIError.instance(self._words, None, error, driver.Error, dialect=self._dialect) from error

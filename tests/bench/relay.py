@@ -37,7 +37,8 @@ from gateway.operator import load_operator
 
 DEVICES = tuple(Account.from_key(hashlib.sha256(b"bench device %d" % n).digest()) for n in range(8))
 BLOCK_S = 0.2
-EACH = 400
+EACH = 800
+"""So many that the last ones, which wait for a block, weigh little."""
 PATIENCE_S = 120.0
 _NO_LIMITS = """
 [limits]

@@ -39,6 +39,8 @@ from models.options import Codec
 from models.registry import named
 from models.snapshot import decode
 
+_WIDTH = 100
+"""Columns: less would cut figures off."""
 DATASET = "fashion-mnist"
 ARCHITECTURE = "cnn6-28x28x1"
 BATCH = 32
@@ -497,8 +499,7 @@ def show(rows: list[Row]) -> None:
         form = ",.0f" if row.unit.startswith("gas") else ".3g"
         low, high = format(min(row.runs), form), format(max(row.runs), form)
         table.add_row(row.name, format(row.value, form), row.unit, target, reached, low, high, str(len(row.runs)))
-    console = Console()
-    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+    Console(width=max(Console().width, _WIDTH)).print(table)
     for row in rows:
         if row.note:
             print(f"{row.name}: {row.note}")

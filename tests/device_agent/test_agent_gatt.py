@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from device_agent.errors import BluetoothProblem
 from device_agent.radio import Endpoint, RadioId
-from device_agent.radio.asking import Questions
+from device_agent.radio.asking import TURN_S, Questions
+from device_agent.radio.ble import Timing
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
 ROOT = Path(__file__).parents[2]
@@ -71,19 +72,35 @@ def test_whatever_is_read_is_an_endpoint_in_reach_or_a_reason(record: bytes) -> 
 
 
 def test_an_id_is_left_alone_at_first_and_then_asked_more_and_more_rarely() -> None:
-    questions, at_s = Questions(15), []
+    questions, at_s = Questions(after_s=20, turn_s=35), []
     for now_s in range(10_000):
-        questions.seen(A, now_s)
-        if questions.due(now_s) == A:
-            questions.asked(A, now_s)
+        questions.seen(B, now_s, own=A)
+        if questions.due(now_s) == B:
+            questions.asked(B, now_s)
             at_s.append(now_s)
-    assert at_s == [15, 75, 315, 1275, 5115]
+    assert at_s == [20, 35, 95, 335, 1295, 5135]
+
+
+def test_two_that_see_each_other_at_one_time_never_ask_at_one_time() -> None:
+    at_s: dict[RadioId, list[int]] = {}
+    timing = Timing()
+    for own, other in ((A, B), (B, A)):
+        questions, asked = Questions(after_s=0, turn_s=TURN_S), at_s.setdefault(own, [])
+        for now_s in range(10_000):
+            questions.seen(other, now_s, own=own)
+            if questions.due(now_s) == other:
+                questions.asked(other, now_s)
+                asked.append(now_s)
+    assert at_s[A][0] == 0
+    assert min(abs(one - other) for one in at_s[A] for other in at_s[B]) > (
+        timing.answer_s + timing.settle_s + timing.poll_s
+    )
 
 
 def test_who_waits_longest_is_asked_first_and_a_flood_of_ids_is_forgotten() -> None:
-    questions = Questions(0)
+    questions = Questions(after_s=0, turn_s=0)
     for number in range(1000):
-        questions.seen(RadioId(f"{number:016x}"), number)
+        questions.seen(RadioId(f"{number:016x}"), number, own=A)
     asked = []
     while (one := questions.due(2000)) is not None:
         questions.asked(one, 2000)

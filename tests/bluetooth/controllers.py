@@ -19,6 +19,8 @@ from bumble.transport import open_transport
 from bumble.transport.common import Transport
 
 _REPORTS = (hci.HCI_LE_Advertising_Report_Event, hci.HCI_LE_Extended_Advertising_Report_Event)
+_ENHANCED = 1 << 9
+"""In the mask of LE events: a connection is told by another event than by Bluetooth 4.0."""
 
 
 class Link(LocalLink):
@@ -70,19 +72,67 @@ class Heard(Controller):
             for one in packet.reports:
                 one.rssi = self.air.rssi_dbm
             packet = type(packet)(packet.reports)
+        elif isinstance(packet, hci.HCI_LE_Connection_Complete_Event) and self.le_event_mask & _ENHANCED:
+            packet = _enhanced(packet)
         super().send_hci_packet(packet)
+
+    def on_hci_le_create_connection_cancel_command(
+        self, command: hci.HCI_LE_Create_Connection_Cancel_Command
+    ) -> hci.HCI_StatusReturnParameters:
+        """End the attempt, as bumble 0.0.236 does not: it would refuse each later one."""
+        pending, self.pending_le_connection = self.pending_le_connection, None
+        if pending is None:
+            return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.COMMAND_DISALLOWED_ERROR)
+        self.send_hci_packet(
+            hci.HCI_LE_Connection_Complete_Event(
+                status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
+                connection_handle=0,
+                role=hci.Role.CENTRAL,
+                peer_address_type=pending.peer_address.address_type,
+                peer_address=pending.peer_address,
+                connection_interval=0,
+                peripheral_latency=0,
+                supervision_timeout=0,
+                central_clock_accuracy=0,
+            )
+        )
+        return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
 
     def on_hci_reset_command(self, command: hci.HCI_Reset_Command) -> Any:
         self.quiet()
         return super().on_hci_reset_command(command)
 
     def quiet(self) -> None:
-        """Neither show nor look."""
+        """Neither show nor look, and hang up."""
         self.le_scan_enable = False
+        self.pending_le_connection = None
+        for connection in self.le_connections.values():
+            connection.send_ll_control_pdu(ll.TerminateInd(hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR))
+        self.le_connections.clear()
         self.le_legacy_advertiser.stop()
         for one in self.advertising_sets.values():
             one.stop()
         self.advertising_sets.clear()
+
+
+def _enhanced(told: hci.HCI_LE_Connection_Complete_Event) -> hci.HCI_LE_Enhanced_Connection_Complete_Event:
+    """Tell of a connection as a host wants it that has asked for more: Linux waits for nothing else.
+
+    bumble 0.0.236 sends the older event, whatever was asked for; Linux then gives the connection up.
+    """
+    return hci.HCI_LE_Enhanced_Connection_Complete_Event(
+        status=told.status,
+        connection_handle=told.connection_handle,
+        role=told.role,
+        peer_address_type=told.peer_address_type,
+        peer_address=told.peer_address,
+        local_resolvable_private_address=hci.Address.ANY,
+        peer_resolvable_private_address=hci.Address.ANY,
+        connection_interval=told.connection_interval,
+        peripheral_latency=told.peripheral_latency,
+        supervision_timeout=told.supervision_timeout,
+        central_clock_accuracy=told.central_clock_accuracy,
+    )
 
 
 class Controllers:

@@ -80,6 +80,10 @@ class Questions:
         one.next_s = now_s + _FIRST_REST_S * _RESTS_GROW**one.tries
         one.tries += 1
 
+    def spared(self, radio_id: RadioId, now_s: float) -> None:
+        """Leave an id alone for a little while: it is known who shows it, as long as that one is in range."""
+        self._asked[radio_id] = _Asked(next_s=now_s + _FIRST_REST_S)
+
 
 class LinkAsking:
     """Asks one device at a time.
@@ -131,12 +135,12 @@ class LinkAsking:
         while True:
             await asyncio.sleep(self._poll_s)
             now_s = self._clock.monotonic_s()
-            radio_id = self._questions.due(now_s)
+            radio_id = self._next(now_s)
             if radio_id is None:
                 continue
             self._questions.asked(radio_id, now_s)
             device = self._devices.get(radio_id)
-            if device is None or self._links.known(radio_id):
+            if device is None:
                 continue
             told = await self._ask(device)
             answer = told if isinstance(told, str) else self._links.read(told)
@@ -144,6 +148,12 @@ class LinkAsking:
                 found(radio_id, answer)
             else:
                 self._observe("not read", medium=Medium.BLE, instance=radio_id, reason=answer)
+
+    def _next(self, now_s: float) -> RadioId | None:
+        """Return who is due and not known."""
+        while (radio_id := self._questions.due(now_s)) is not None and self._links.known(radio_id):
+            self._questions.spared(radio_id, now_s)
+        return radio_id
 
     async def _ask(self, device: BLEDevice) -> bytes | str:
         self.address = device.address

@@ -81,6 +81,16 @@ def test_an_id_is_left_alone_at_first_and_then_asked_more_and_more_rarely() -> N
     assert at_s == [20, 35, 95, 335, 1295, 5135]
 
 
+def test_who_was_known_and_came_back_later_is_asked_as_at_first() -> None:
+    questions, at_s = Questions(after_s=0, turn_s=0), []
+    for now_s in range(200):
+        questions.seen(B, now_s, own=A)
+        if questions.due(now_s) == B:
+            at_s.append(now_s)
+            (questions.spared if 0 < now_s < 100 else questions.asked)(B, now_s)
+    assert at_s == [0, 15, 30, 45, 60, 75, 90, 105, 120, 180]
+
+
 def test_two_that_see_each_other_at_one_time_never_ask_at_one_time() -> None:
     at_s: dict[RadioId, list[int]] = {}
     timing = Timing()

@@ -29,6 +29,8 @@ _LIMIT_S = 200.0
 _PATIENCE_S = 60.0
 _CHANGING = str(Path(__file__).with_name("changing_agent.py"))
 _ABSENT = "hci7"
+_CYCLE_S = 15.0
+"""bluetoothd listens for 10 s, and rests for 5."""
 _SETTINGS = (
     BRISK.replace("[learning]", '[learning]\nalgorithm = "gossip"')
     + """\
@@ -72,8 +74,8 @@ def three(folder: Path) -> Iterator[tuple[Field, FieldAgent, FieldAgent, FieldAg
         validator.change({"adapter": _ABSENT})
         for seed, one in enumerate(field.agents):
             begin_with(one, seed)
-        learner.start(_CHANGING, "40")
-        neighbor.start(_CHANGING, "45")
+        learner.start(_CHANGING, "30")
+        neighbor.start(_CHANGING, "35")
         validator.start()
         yield field, learner, neighbor, validator
 
@@ -104,6 +106,8 @@ def test_agents_that_bluetooth_alone_brought_together_are_paid_whatever_happens_
         with three(tmp_path) as (field, learner, neighbor, validator):
             wait_for("they meet", lambda: learner.told("neighbor up") and neighbor.told("neighbor up"), _PATIENCE_S)
             wait_for("an encounter is settled", lambda: settled(learner), _PATIENCE_S)
+            changed = "radio id changed"
+            wait_for("new ids are shown", lambda: learner.told(changed) and neighbor.told(changed), _PATIENCE_S)
             do(stack.unplug(0))
             wait_for("it is missed", lambda: BluetoothProblem.NO_ADAPTER in faults(learner), _PATIENCE_S)
             do(stack.plug(0))
@@ -115,6 +119,7 @@ def test_agents_that_bluetooth_alone_brought_together_are_paid_whatever_happens_
             back_s = time.time()
             before = settled(learner)
             wait_for("encounters go on", lambda: settled(learner) > before, _PATIENCE_S)
+            time.sleep(max(0.0, back_s + _CYCLE_S - time.time()))
             books = field.end()
         assert books["wrong"] == []
         assert books["happened"]["Settled"] >= 2

@@ -39,7 +39,6 @@ on = false
 [ble]
 on = true
 adapter = "hci0"
-links = true
 [trial]
 contacts = true
 """

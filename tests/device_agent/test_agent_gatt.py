@@ -148,6 +148,18 @@ def test_two_radios_tell_each_other_where_their_links_answer(bus: PrivateBus) ->
     on(bus, play)
 
 
+def test_a_read_that_was_lost_is_tried_again_at_once(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        fake.reads_lost = 2
+        a, b = device(A, "hci0", "10.0.0.1"), device(B, "hci1", "10.0.0.2", knows=(A,))
+        async with a.radio, b.radio:
+            assert (await a.told_of(B)).endpoint == Endpoint(host="10.0.0.2", port=PORT)
+        assert fake.connected == 3
+        assert reasons(a, "not read") == []
+
+    on(bus, play)
+
+
 def test_addresses_are_those_of_the_moment_when_somebody_asks(bus: PrivateBus) -> None:
     async def play(fake: FakeBluezWithGatt) -> None:
         hosts = ["10.0.0.2"]

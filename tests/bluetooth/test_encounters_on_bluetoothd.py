@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,20 @@ def begin_with(one: FieldAgent, seed: int) -> None:
 def three(folder: Path) -> Iterator[tuple[Field, FieldAgent, FieldAgent, FieldAgent]]:
     """A Learner and a Neighbor with an adapter each, and a validator that Bluetooth does not reach; all run."""
     with ExitStack() as stack:
-        bridge = stack.enter_context(GuestBridge(4))
-        field = stack.enter_context(
-            field_of(lambda _: bridge, folder, 3, validators=1, settings=_SETTINGS, changed=_CHANGED, started=False)
-        )
+
+        def bridge(hosts: int) -> GuestBridge:
+            return stack.enter_context(GuestBridge(hosts))
+
+        options = {"settings": _SETTINGS, "changed": _CHANGED, "started": False}
+        field = stack.enter_context(field_of(bridge, folder, 3, validators=1, **options))
         learner, neighbor, validator = field.agents
         learner.change({"learner": True})
         neighbor.change({"adapter": "hci1"})
         validator.change({"adapter": _ABSENT})
         for seed, one in enumerate(field.agents):
             begin_with(one, seed)
-        learner.start(_CHANGING, "30")
-        neighbor.start(_CHANGING, "35")
+        learner.start(_CHANGING, "25")
+        neighbor.start(_CHANGING, "30")
         validator.start()
         yield field, learner, neighbor, validator
 
@@ -101,7 +103,7 @@ def contacts(one: FieldAgent, medium: str) -> list[dict[str, Any]]:
 
 
 def test_agents_that_bluetooth_alone_brought_together_are_paid_whatever_happens_to_it(tmp_path: Path) -> None:
-    def meet(stack: Stack, do: Any) -> None:
+    def meet(stack: Stack, do: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         with three(tmp_path) as (field, learner, neighbor, validator):
             wait_for("they meet", lambda: learner.told("neighbor up") and neighbor.told("neighbor up"), _PATIENCE_S)
             wait_for("an encounter is settled", lambda: settled(learner), _PATIENCE_S)
@@ -110,11 +112,11 @@ def test_agents_that_bluetooth_alone_brought_together_are_paid_whatever_happens_
             do(stack.unplug(0))
             wait_for("it is missed", lambda: BluetoothProblem.NO_ADAPTER in faults(learner), _PATIENCE_S)
             do(stack.plug(0))
-            wait_for("it is used again", lambda: opened(learner) == 2, _PATIENCE_S)
+            wait_for("it is used again", lambda: opened(learner) > 1, _PATIENCE_S)
             do(stack.kill_daemon())
             wait_for("it is missed", lambda: BluetoothProblem.NO_DAEMON in faults(neighbor), _PATIENCE_S)
             do(stack.start_daemon())
-            wait_for("it is used again", lambda: opened(learner) == 3 and opened(neighbor) == 2, _PATIENCE_S)
+            wait_for("it is used again", lambda: opened(learner) > 2 and opened(neighbor) > 1, _PATIENCE_S)
             back_s = time.time()
             before = settled(learner)
             wait_for("encounters go on", lambda: settled(learner) > before, _PATIENCE_S)

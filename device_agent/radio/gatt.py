@@ -22,6 +22,8 @@ ROOT: Final = "/idml/gatt"
 _SERVICE: Final = f"{ROOT}/service0"
 _CHARACTERISTIC: Final = f"{_SERVICE}/char0"
 _TRIES: Final = 3
+_PAUSE_S: Final = 0.5
+"""After a try that went wrong, until its connection is over."""
 
 
 _Strings = Annotated[list[str], DBusSignature("as")]
@@ -81,8 +83,8 @@ def objects(record: Callable[[], bytes]) -> Sequence[tuple[str, ServiceInterface
 async def read_from(device: BLEDevice, answer_s: float) -> bytes | str:
     """Connect to a device and read its record: its bytes, or why there is none. It takes `answer_s` at most.
 
-    It is tried more than once: where both ends are BlueZ 5.66 each opens further channels for the same connection
-    (EATT), some of which are closed again, and every fourth time with them what was asked over one.
+    It is tried more than once. Where both ends are BlueZ 5.66, each opens further channels for the same connection
+    (EATT), and closes some of the other's: what was asked over one of these is lost, about every fourth time.
     """
     reason = "it does not answer"
     with contextlib.suppress(TimeoutError):
@@ -92,6 +94,7 @@ async def read_from(device: BLEDevice, answer_s: float) -> bytes | str:
                     return await _read(device, answer_s)
                 except (BleakError, DBusFastError, OSError, EOFError) as error:
                     reason = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(_PAUSE_S)
     return reason
 
 

@@ -25,7 +25,9 @@ from device_agent.radio import Medium
 from models.registry import named
 from models.snapshot import Codec, encode
 
-_LIMIT_S = 200.0
+_LIMIT_S = 230.0
+_MEET_S = 110.0
+"""Half a minute as a rule; a read that BlueZ loses is asked for again a quarter of a minute and a minute later."""
 _PATIENCE_S = 60.0
 _CHANGING = str(Path(__file__).with_name("changing_agent.py"))
 _ABSENT = "hci7"
@@ -105,7 +107,7 @@ def contacts(one: FieldAgent, medium: str) -> list[dict[str, Any]]:
 def test_agents_that_bluetooth_alone_brought_together_are_paid_whatever_happens_to_it(tmp_path: Path) -> None:
     def meet(stack: Stack, do: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         with three(tmp_path) as (field, learner, neighbor, validator):
-            wait_for("they meet", lambda: learner.told("neighbor up") and neighbor.told("neighbor up"), _PATIENCE_S)
+            wait_for("they meet", lambda: learner.told("neighbor up") and neighbor.told("neighbor up"), _MEET_S)
             wait_for("an encounter is settled", lambda: settled(learner), _PATIENCE_S)
             changed = "radio id changed"
             wait_for("new ids are shown", lambda: learner.told(changed) and neighbor.told(changed), _PATIENCE_S)

@@ -49,7 +49,7 @@ test-field: $(VENV)/ready-dev data toolchain
 
 # A real bluetoothd and adapters without a radio, in a Linux kernel that is a program: needs root. It installs what is
 # missing of Debian's packages (bluez, dbus; gcc, flex, bison, bc to build the kernel), and keeps the kernel that it builds.
-test-bluetooth: $(VENV)/ready-dev data
+test-bluetooth: $(VENV)/ready-dev data toolchain
 	@$(BIN)/python tests/bluetooth/laboratory.py $(PYTEST_ARGS)
 
 # What is tried at random is tried more often: 10,000 values per property and 100,000 calls per invariant in Solidity.

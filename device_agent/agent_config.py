@@ -107,7 +107,7 @@ class BleChoice(Section):
     on: bool = False
     adapter: str | None = Field(default=None, pattern=r"^hci[0-9]{1,3}$")
     quiet_s: float = Field(default=120.0, ge=30, le=86_400)
-    links: bool = False
+    links: bool = True
     sightings_per_min: float = Field(default=MOST_PER_MIN, ge=0.1, le=MOST_PER_MIN)
 
 

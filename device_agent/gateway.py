@@ -143,6 +143,8 @@ class GatewayClient:
     async def chain(self) -> ChainFacts:
         """Ask for the chain's facts."""
         answer = await self._json(_got("/v1/chain"))
+        if answer.get("chain_time_s") == 0:  # Deadlines are counted from it: what was signed now would be void.
+            raise GatewayUnreachable("/v1/chain: the gateway has just been started, and has read no block yet")
         with _understood("/v1/chain"):
             return ChainFacts(
                 chain_id=_whole(answer["chain_id"], low=1),

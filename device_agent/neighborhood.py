@@ -27,6 +27,8 @@ _LONGEST_REST_S = 120.0
 _SILENT_INTERVALS = 3
 """A peer is gone after so many of its usual intervals between signs of life without one."""
 _INTERVAL_WEIGHT = 0.25
+_PINGS_BELIEVED = 6
+"""Anyone can show again what a peer has shown: signs over Bluetooth spare so many pings, and then it has to answer."""
 
 _EDGES = Edges()
 SIGNS_OF_LIFE = frozenset({Medium.BLE, Medium.LOOPBACK})
@@ -42,6 +44,7 @@ class Neighbor:
         endpoint: where its link answers.
         since_s: when the contact began.
         last_seen_s: its last sign of life.
+        proven_s: its last sign of life that nobody else can give.
         interval_s: usual time between two signs of life, None before the second.
         proximity: how near it seems to be, None before a radio told a signal strength.
     """
@@ -50,6 +53,7 @@ class Neighbor:
     endpoint: Endpoint
     since_s: float
     last_seen_s: float
+    proven_s: float
     interval_s: float | None = None
     proximity: Proximity | None = None
 
@@ -128,7 +132,8 @@ class Neighborhood:
         known = None if peer is None else self._neighbors.get(peer)
         if known is not None:
             if sighting.medium in SIGNS_OF_LIFE:
-                self._alive(known, sighting.seen_at_s, rssi_dbm=sighting.rssi_dbm)
+                proven = sighting.medium is not Medium.BLE
+                self._alive(known, sighting.seen_at_s, rssi_dbm=sighting.rssi_dbm, proven=proven)
             if sighting.endpoint in (None, known.endpoint):
                 return
         if sighting.endpoint is not None and sighting.endpoint not in self._places:
@@ -140,7 +145,7 @@ class Neighborhood:
         silent = [
             one.endpoint
             for one in self._neighbors.values()
-            if now_s - max(one.last_seen_s, self._pinged_at_s.get(one.peer, 0.0)) >= self._ping_every_s
+            if now_s - max(self._believed_s(one), self._pinged_at_s.get(one.peer, 0.0)) >= self._ping_every_s
         ]
         shown = [endpoint for endpoint, place in self._places.items() if now_s >= place.next_s]
         free = max(0, _MOST_AT_ONCE - len(self._asking))
@@ -162,7 +167,9 @@ class Neighborhood:
             return None
         if len(self._neighbors) >= _MOST_NEIGHBORS:
             return None
-        neighbor = Neighbor(peer=greeting.peer, endpoint=greeting.endpoint, since_s=now_s, last_seen_s=now_s)
+        neighbor = Neighbor(
+            peer=greeting.peer, endpoint=greeting.endpoint, since_s=now_s, last_seen_s=now_s, proven_s=now_s
+        )
         self._neighbors[greeting.peer] = neighbor
         return NeighborUp(neighbor=neighbor)
 
@@ -183,7 +190,7 @@ class Neighborhood:
 
     def forget_silent(self, now_s: float) -> tuple[NeighborDown, ...]:
         """Drop and return everyone not seen for too long."""
-        gone = [one for one in self._neighbors.values() if now_s - one.last_seen_s >= self._patience_s(one)]
+        gone = [one for one in self._neighbors.values() if now_s - self._believed_s(one) >= self._patience_s(one)]
         for one in gone:
             del self._neighbors[one.peer]
             self._pinged_at_s.pop(one.peer, None)
@@ -202,7 +209,13 @@ class Neighborhood:
         age_s = now_s - neighbor.since_s
         return max(expected_s - age_s, age_s / 4)
 
-    def _alive(self, known: Neighbor, at_s: float, *, rssi_dbm: int | None = None) -> None:
+    def _believed_s(self, one: Neighbor) -> float:
+        """Return until when a neighbour is believed to have been there."""
+        return min(one.last_seen_s, one.proven_s + _PINGS_BELIEVED * self._ping_every_s)
+
+    def _alive(self, known: Neighbor, at_s: float, *, rssi_dbm: int | None = None, proven: bool = True) -> None:
+        if proven:
+            known = replace(known, proven_s=max(known.proven_s, at_s))
         passed_s = at_s - known.last_seen_s
         if passed_s > 0:
             usual_s = known.interval_s

@@ -91,6 +91,8 @@ class LocalTrainer:
 
     async def train(self, model: Model, *, steps: int) -> Model:
         """See `device_agent.learning.Trainer`."""
+        if steps == 0:  # Of gossip, say: a device that never trains needs no process for it, nor torch.
+            return model
         task = TrainTask(
             architecture=self._architecture.name,
             snapshot=model.data,

@@ -364,7 +364,7 @@ class BleRadio:
         elif found.radio_id != self._radio_id:
             self._see(found.radio_id, said.rssi, now_s)
             if self._asking is not None:
-                self._asking.seen(found.radio_id, device, now_s)
+                self._asking.seen(found.radio_id, device, now_s, own=self._radio_id)
 
     def _see(self, radio_id: RadioId, rssi: int | None, now_s: float, endpoint: Endpoint | None = None) -> None:
         before = self._newest.get(radio_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
@@ -20,6 +21,9 @@ from device_agent.radio.link_record import MOST_BYTES, RECORD_UUID
 ROOT: Final = "/idml/gatt"
 _SERVICE: Final = f"{ROOT}/service0"
 _CHARACTERISTIC: Final = f"{_SERVICE}/char0"
+_TRIES: Final = 3
+_PAUSE_S: Final = 0.5
+"""After a try that went wrong, until its connection is over."""
 
 
 _Strings = Annotated[list[str], DBusSignature("as")]
@@ -77,12 +81,24 @@ def objects(record: Callable[[], bytes]) -> Sequence[tuple[str, ServiceInterface
 
 
 async def read_from(device: BLEDevice, answer_s: float) -> bytes | str:
-    """Connect to a device and read its record: its bytes, or why there is none. It takes `answer_s` at most."""
-    try:
-        async with asyncio.timeout(answer_s), BleakClient(device, services=[SERVICE_UUID], timeout=answer_s) as client:
-            record = bytes(await client.read_gatt_char(RECORD_UUID))
-    except TimeoutError:
-        return "it does not answer"
-    except (BleakError, DBusFastError, OSError, EOFError) as error:
-        return f"{type(error).__name__}: {error}"
+    """Connect to a device and read its record: its bytes, or why there is none. It takes `answer_s` at most.
+
+    It is tried more than once. Where both ends are BlueZ 5.66, each opens further channels for the same connection
+    (EATT), and closes some of the other's: what was asked over one of these is lost, about every fourth time.
+    """
+    reason = "it does not answer"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(answer_s):
+            for _ in range(_TRIES):
+                try:
+                    return await _read(device, answer_s)
+                except (BleakError, DBusFastError, OSError, EOFError) as error:
+                    reason = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(_PAUSE_S)
+    return reason
+
+
+async def _read(device: BLEDevice, answer_s: float) -> bytes:
+    async with BleakClient(device, services=[SERVICE_UUID], timeout=answer_s) as client:
+        record = bytes(await client.read_gatt_char(RECORD_UUID))
     return record[: MOST_BYTES + 1]

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PYTHON = Path(sys.executable).absolute()
 """Not resolved: a virtual environment is known by the name it was called by."""
-LIMIT_S = 600.0
+LIMIT_S = 900.0
 MEMORY = "768M"
 _PLUGINS_NOT_NEEDED = ("cacheprovider", "hypothesispytest", "randomly", "schemathesis", "xdist")
 """They write beside the tests, or take long to import."""

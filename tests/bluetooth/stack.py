@@ -77,6 +77,14 @@ class Stack:
         """Let each adapter hear one advertisement of a stranger, with these bytes in it."""
         await self._command("say", address, data.hex())
 
+    async def join(self, address: str, data: bytes, record: bytes = b"") -> None:
+        """Let a device of its own show these bytes from now on, and tell a record to who connects."""
+        await self._command("join", address, data.hex(), *([record.hex()] if record else []))
+
+    async def leave(self, address: str) -> None:
+        """Let such a device vanish."""
+        await self._command("leave", address)
+
     async def turn(self, adapter: str, on: bool) -> None:
         """Turn an adapter on or off, as another program would."""
         bluez = await Bluez.connected(_ANSWER_S)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
-from typing import Any
 
 from agents import FieldAgent, last_lines
 from ble_device import Device, run, until
+from guest_hosts import GuestHost
 from stack import stack_in
 
 from device_agent.radio import RadioId
@@ -29,16 +28,9 @@ adapter = "hci0"
 """
 
 
-class ThisHost:
-    """The guest, as a host on which an agent is started."""
-
-    def popen(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, text=True, **options)
-
-
 def agent(folder: Path) -> FieldAgent:
     return FieldAgent(
-        ThisHost(),
+        GuestHost(),
         folder / "agent",
         number=0,
         count=1,

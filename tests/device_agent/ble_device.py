@@ -83,13 +83,14 @@ class Device:
         self.said.append(("radio recovers", {"step": "asked"}))
 
 
-def links_to(host: str, *, knows: tuple[RadioId, ...] = ()) -> LinkRecords:
+def links_to(host: str, *, knows: tuple[RadioId, ...] = (), turn_s: float = 1.0) -> LinkRecords:
     """Tell that the link answers at `host`, and ask all but those who are known."""
     return LinkRecords(
         own=lambda: link_record.encode(PORT, [host]),
         known=lambda one: one in knows,
         read=lambda record: link_record.decode(record, NETWORKS),
         after_s=0.0,
+        turn_s=turn_s,
     )
 
 

@@ -19,6 +19,7 @@ class FakeBluezWithGatt(FakeBluez):
         refuse_application: an error for each RegisterApplication.
         unreachable: addresses to which no connection comes about.
         connected: how many connections were made.
+        reads_lost: how many reads are still to fail, as when the channel they went over is closed.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -26,6 +27,7 @@ class FakeBluezWithGatt(FakeBluez):
         self.refuse_application: tuple[str, str] | None = None
         self.unreachable: set[str] = set()
         self.connected = 0
+        self.reads_lost = 0
         self._applications: dict[str, tuple[str, dict[str, Any]]] = {}
         self._there: dict[str, dict[str, Any]] = {}
         """Objects of devices that are connected: path, interfaces."""
@@ -96,6 +98,9 @@ class FakeBluezWithGatt(FakeBluez):
         return "", []
 
     async def _read_value(self, message: Message) -> tuple[str, list[Any]]:
+        if self.reads_lost > 0:
+            self.reads_lost -= 1
+            raise BluezError("org.bluez.Error.Failed", "Operation failed with ATT error: 0x0e")
         path = str(message.path)
         device_path = "/".join(path.split("/")[:5])
         _, device = self._device_at(device_path)

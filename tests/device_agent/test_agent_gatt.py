@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from device_agent.errors import BluetoothProblem
 from device_agent.radio import Endpoint, RadioId
-from device_agent.radio.asking import Questions
+from device_agent.radio.asking import TURN_S, Questions
+from device_agent.radio.ble import Timing
 from device_agent.radio.link_record import MOST_BYTES, Reason, decode, encode
 
 ROOT = Path(__file__).parents[2]
@@ -71,19 +72,45 @@ def test_whatever_is_read_is_an_endpoint_in_reach_or_a_reason(record: bytes) -> 
 
 
 def test_an_id_is_left_alone_at_first_and_then_asked_more_and_more_rarely() -> None:
-    questions, at_s = Questions(15), []
+    questions, at_s = Questions(after_s=20, turn_s=35), []
     for now_s in range(10_000):
-        questions.seen(A, now_s)
-        if questions.due(now_s) == A:
-            questions.asked(A, now_s)
+        questions.seen(B, now_s, own=A)
+        if questions.due(now_s) == B:
+            questions.asked(B, now_s)
             at_s.append(now_s)
-    assert at_s == [15, 75, 315, 1275, 5115]
+    assert at_s == [20, 35, 95, 335, 1295, 5135]
+
+
+def test_who_was_known_and_came_back_later_is_asked_as_at_first() -> None:
+    questions, at_s = Questions(after_s=0, turn_s=0), []
+    for now_s in range(200):
+        questions.seen(B, now_s, own=A)
+        if questions.due(now_s) == B:
+            at_s.append(now_s)
+            (questions.spared if 0 < now_s < 100 else questions.asked)(B, now_s)
+    assert at_s == [0, 15, 30, 45, 60, 75, 90, 105, 120, 180]
+
+
+def test_two_that_see_each_other_at_one_time_never_ask_at_one_time() -> None:
+    at_s: dict[RadioId, list[int]] = {}
+    timing = Timing()
+    for own, other in ((A, B), (B, A)):
+        questions, asked = Questions(after_s=0, turn_s=TURN_S), at_s.setdefault(own, [])
+        for now_s in range(10_000):
+            questions.seen(other, now_s, own=own)
+            if questions.due(now_s) == other:
+                questions.asked(other, now_s)
+                asked.append(now_s)
+    assert at_s[A][0] == 0
+    assert min(abs(one - other) for one in at_s[A] for other in at_s[B]) > (
+        timing.answer_s + timing.settle_s + timing.poll_s
+    )
 
 
 def test_who_waits_longest_is_asked_first_and_a_flood_of_ids_is_forgotten() -> None:
-    questions = Questions(0)
+    questions = Questions(after_s=0, turn_s=0)
     for number in range(1000):
-        questions.seen(RadioId(f"{number:016x}"), number)
+        questions.seen(RadioId(f"{number:016x}"), number, own=A)
     asked = []
     while (one := questions.due(2000)) is not None:
         questions.asked(one, 2000)
@@ -117,6 +144,18 @@ def test_two_radios_tell_each_other_where_their_links_answer(bus: PrivateBus) ->
             seen_by_a, seen_by_b = await asyncio.gather(a.told_of(B), b.told_of(A))
         assert seen_by_a.endpoint == Endpoint(host="10.0.0.2", port=4711)
         assert seen_by_b.endpoint == Endpoint(host="10.0.0.1", port=4711)
+
+    on(bus, play)
+
+
+def test_a_read_that_was_lost_is_tried_again_at_once(bus: PrivateBus) -> None:
+    async def play(fake: FakeBluezWithGatt) -> None:
+        fake.reads_lost = 2
+        a, b = device(A, "hci0", "10.0.0.1"), device(B, "hci1", "10.0.0.2", knows=(A,))
+        async with a.radio, b.radio:
+            assert (await a.told_of(B)).endpoint == Endpoint(host="10.0.0.2", port=PORT)
+        assert fake.connected == 3
+        assert reasons(a, "not read") == []
 
     on(bus, play)
 

@@ -56,6 +56,35 @@ def test_a_peer_comes_up_once_and_goes_down_after_its_silence() -> None:
     assert meet(near, A, 40) is not None
 
 
+def test_whoever_shows_again_what_a_peer_has_shown_keeps_it_for_a_while_alone() -> None:
+    near = neighborhood()
+    meet(near, A, 0)
+    asked_s, gone_s = [], []
+    for now_s in range(1, 100):
+        near.observe(Sighting(radio_id=RadioId(A), seen_at_s=now_s, medium=Medium.BLE))
+        for endpoint in near.due(now_s):
+            assert endpoint == place(A)
+            near.unanswered(endpoint, now_s)
+            asked_s.append(now_s)
+        gone_s += [now_s for _ in near.forget_silent(now_s)]
+    assert asked_s == [6 * 8 + 8, 6 * 8 + 16]
+    assert gone_s == [6 * 8 + 20]
+    assert not near.knows(RadioId(A))
+
+
+def test_who_answers_now_and_then_is_spared_most_pings_by_bluetooth() -> None:
+    near = neighborhood()
+    meet(near, A, 0)
+    asked_s = []
+    for now_s in range(1, 200):
+        near.observe(Sighting(radio_id=RadioId(A), seen_at_s=now_s, medium=Medium.BLE))
+        for endpoint in near.due(now_s):
+            near.greeted(greeting(A), now_s, asked=endpoint)
+            asked_s.append(now_s)
+        assert near.forget_silent(now_s) == ()
+    assert asked_s == [56, 112, 168]
+
+
 def test_an_old_sighting_does_not_turn_time_back() -> None:
     near = neighborhood()
     meet(near, A, 10)

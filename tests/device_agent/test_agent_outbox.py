@@ -296,6 +296,7 @@ _SENSIBLE_CHAIN = _CHAIN | {
         _CHAIN | {"min_stake": True},
         _CHAIN | {"seat_count": 1 << 24},
         _CHAIN | {"chain_time_s": "now"},
+        _CHAIN | {"chain_time_s": 0},
         _CHAIN | {"parameter_sets": []},
         _CHAIN | {"parameter_sets": {"0": {"validators": 9}}},
         _SENSIBLE_CHAIN,

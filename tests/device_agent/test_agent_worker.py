@@ -289,6 +289,16 @@ def test_both_algorithms_learn_over_the_adapter(
     asyncio.run(main())
 
 
+def test_training_without_steps_is_the_model_itself_and_starts_no_process(arch: Architecture) -> None:
+    child = Child(Kind.TRAINING)
+    rates = TrainingRates(batch_size=4, learning_rate=0.1, momentum=0.0)
+    data = LocalData(dataset=DATASET, root=None, rows=range(50))
+    model = Model(data=b"whatever it is", digest=b"", age=3)
+    same = asyncio.run(LocalTrainer(child, data, arch, codec=Codec.INT8, rates=rates, seed=1).train(model, steps=0))
+    assert same is model
+    assert child.pid is None
+
+
 def test_a_failed_answer_becomes_the_exception_that_fits(
     trainer: Child, fresh: Trained, arch: Architecture, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,17 @@ def what_is_missing(*programs: str) -> str | None:
     return None
 
 
+def kill(started: Iterable[subprocess.Popen[str]]) -> None:
+    """End programs that still run, and close what leads to them."""
+    for one in started:
+        one.kill()
+        one.wait(_PATIENCE_S)
+        for pipe in (one.stdin, one.stdout, one.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
 class Host:
     """One host: a namespace with one network card, `eth0`."""
 
@@ -58,13 +70,7 @@ class Host:
 
     def remove(self) -> None:
         """Kill what still runs here and remove the namespace."""
-        for one in self._started:
-            one.kill()
-            one.wait(_PATIENCE_S)
-            for pipe in (one.stdin, one.stdout, one.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
+        kill(self._started)
         _try("ip", "netns", "del", self.namespace)
 
     def run(self, command: list[str], timeout_s: float = _QUICK_S) -> subprocess.CompletedProcess[str]:

@@ -418,8 +418,8 @@ class BleRadio:
 
     async def _power_cycle(self, bluez: Bluez, adapter: str) -> None:
         self._off_by_us = adapter
-        await bluez.set_power(adapter, False)
         try:
+            await bluez.set_power(adapter, False)
             await asyncio.sleep(self._timing.rest_s)
         finally:  # Whatever comes in between, the adapter must not stay off.
             await bluez.set_power(adapter, True)

@@ -39,18 +39,23 @@ def advertisement(payload: bytes) -> bytes:
     return _FLAGS + bytes([17 + len(payload), _SERVICE_DATA_128]) + _OURS + payload
 
 
-def hostile(chance: random.Random) -> list[bytes]:
-    """Return advertisements that say nothing of ours, or lie about how long they are."""
-    honest = payload_of(RadioId("0" * 16))
+def hostile(chance: random.Random, someone: RadioId) -> list[bytes]:
+    """Return advertisements of every type and length: they say nothing of ours, or lie about it or how long it is.
+
+    One of them is as `someone` would send it.
+    """
+    honest = payload_of(someone)
+    ours = _OURS + honest
     return [
-        advertisement(b""),
-        advertisement(honest[:-1]),
+        *(advertisement(honest[:length]) for length in range(len(honest))),
         advertisement(bytes([0xF0]) + honest[1:]),
         advertisement(honest)[:-5],
-        _FLAGS + bytes([255, _SERVICE_DATA_128]) + _OURS,
         _FLAGS + bytes([0] * 28),
         _FLAGS + bytes([1, _SERVICE_DATA_128]) * 14,
-        *(_FLAGS + chance.randbytes(28) for _ in range(10)),
+        *(_FLAGS + bytes([length, _SERVICE_DATA_128]) + ours for length in range(256)),
+        *(_FLAGS + bytes([27, kind]) + chance.randbytes(26) for kind in range(256)),
+        *(_FLAGS + chance.randbytes(length) for length in range(29)),
+        *(chance.randbytes(length) for length in range(1, 32)),
     ]
 
 
@@ -70,21 +75,20 @@ def test_each_of_a_crowd_is_seen_between_hostile_strangers(tmp_path: Path) -> No
                 return
 
     async def talk(lies: list[bytes], stack: Stack) -> None:
-        while True:
-            for number, data in enumerate(lies):
-                await stack.say(address(0x80 + number), data)
-            await asyncio.sleep(0.5)
+        for number, data in enumerate(lies):
+            await stack.say(address(0x80 + number % 0x40), data)
 
     async def play() -> None:
         async with stack_in(tmp_path, legacy=True) as stack, one.radio:
             for number, radio_id in enumerate([*crowd, crowd[0]]):  # two of them show one id
                 await stack.join(address(number), advertisement(payload_of(radio_id)))
-            talking = asyncio.create_task(talk(hostile(random.Random(7)), stack))
+            talking = asyncio.create_task(talk(hostile(random.Random(7), crowd[0]), stack))
             await listen()
+            await talking
             await asyncio.gather(one.told(Reason.VERSION), one.told(Reason.LENGTH))
-            talking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await talking
+            assert seen == set(crowd)
+            seen.clear()
+            await listen()
 
     run(play, _LIMIT_S)
     assert seen == set(crowd)

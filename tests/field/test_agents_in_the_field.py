@@ -80,11 +80,15 @@ DEATHS = {
 and payment may reach the chain together."""
 
 
+_WELL_STAKED = {"stake": 60.0}
+"""What dies in the middle of encounters keeps the stakes of all in them for minutes: some have to be left."""
+
+
 @pytest.mark.timeout(900)
 def test_an_agent_that_is_killed_at_every_transition_goes_on_and_loses_nothing(
     bridge: MakeBridge, tmp_path: Path
 ) -> None:
-    with field_of(bridge, tmp_path, 4, validators=1) as field:
+    with field_of(bridge, tmp_path, 4, validators=1, changed=_WELL_STAKED) as field:
         one = field.agents[0]
         one.stop(signal.SIGKILL)
         end_s = time.monotonic() + 420

@@ -17,7 +17,7 @@ from device_agent.radio import PeerId
 from device_agent.settings import Door, Settings
 from models.registry import Architecture
 
-_DIRECT: Final = 0
+DIRECT: Final = 0
 """The nonce of terms for which each side sends its own transactions."""
 _KNOWN_SEATS: Final = 0.75
 """Of all validator seats, the share that a Learner on credit must know of."""
@@ -44,7 +44,7 @@ def make(
         learner: its checksum address.
         algorithm: label of how the model is merged.
         architecture: of the model.
-        nonce: one that it has not used yet; 0 where each side sends transactions of its own.
+        nonce: one that it has not used yet; `DIRECT` where each side sends transactions of its own.
         commitment: 32 bytes, to its salt.
         on_credit: whether both go on before anything is on chain.
     """
@@ -85,7 +85,7 @@ def acceptable(offer: Propose, settings: Settings, facts: ChainFacts) -> bool:
         # Fewer seats would let the Learner choose who may be drawn; more, take the missing ones itself. On credit it
         # may know of a few less: both sides go by what they saw last.
         and least_seats <= offer.seats <= facts.seat_count
-        and (offer.nonce == _DIRECT) is (settings.door is Door.DIRECT)
+        and (offer.nonce == DIRECT) is (settings.door is Door.DIRECT)
     )
 
 

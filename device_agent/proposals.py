@@ -195,6 +195,7 @@ class Proposals:
     def _proposal(self, peer: PeerId, facts: ChainFacts, *, on_credit: bool) -> Encounter:
         salt = self._random_bytes(_SALT_BYTES)
         key = commitment(salt)
+        direct = self._settings.door is Door.DIRECT
         proposal = offer.make(
             self._settings,
             facts,
@@ -202,7 +203,7 @@ class Proposals:
             learner=self._address,
             algorithm=self._adapter.label,
             architecture=self._architecture,
-            nonce=self._encounters.new_nonce(facts.chain_time_s) if self._settings.door is Door.BATCHED else 0,
+            nonce=offer.DIRECT if direct else self._encounters.new_nonce(facts.chain_time_s),
             commitment=key,
             on_credit=on_credit,
         )

@@ -175,19 +175,18 @@ def _open(config: GatewayConfig) -> Gateway:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from gateway.connection import Bounds  # noqa: PLC0415
     from gateway.serving import Server  # noqa: PLC0415
 
     config = _config(arguments)
     with _open(config) as opened, _listening(config.host, config.port) as listener:
-        bounds = Bounds(
-            body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
-            connections=config.connections.most,
-            handshake_s=config.connections.handshake_s,
-            idle_s=config.connections.idle_s,
-        )
         context = _context(config) if config.tls.on else None
-        server = Server(opened.app, listener, bounds=bounds, context=context)
+        server = Server(
+            opened.app,
+            listener,
+            settings=config.connections,
+            max_body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
+            context=context,
+        )
         scheme = "http" if context is None else "https"
         print(f"serving on {scheme}://{config.host}:{listener.getsockname()[1]}", flush=True)
 

@@ -21,6 +21,7 @@ from waitress.task import ErrorTask, Task, WSGITask  # type: ignore[import-untyp
 from waitress.utilities import InternalServerError  # type: ignore[import-untyped]
 
 from gateway.answering import code_of, error_body
+from gateway.config import ConnectionSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -34,23 +35,6 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What clients may use up.
-
-    Attributes:
-        body_bytes: of a request. A body above half a megabyte lies in a file until it is whole.
-        connections: at once; the others are closed.
-        handshake_s: the longest that a TLS handshake may take.
-        idle_s: the longest that a connection may be silent.
-    """
-
-    body_bytes: int
-    connections: int = 1_000
-    handshake_s: float = 10.0
-    idle_s: float = 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What all connections have in common; waitress's tasks know it as their server.
 
@@ -59,7 +43,7 @@ class Service:
         server_name: where it listens.
         effective_port: where it listens.
         adj: waitress's settings.
-        bounds: what clients may use up.
+        settings: what connections may use up.
         context: certificate and key; None: plain HTTP.
     """
 
@@ -67,7 +51,7 @@ class Service:
     server_name: str
     effective_port: int
     adj: Adjustments
-    bounds: Bounds
+    settings: ConnectionSettings
     context: ssl.SSLContext | None
 
 
@@ -85,7 +69,7 @@ class Connection:
         """Do nothing yet.
 
         Args:
-            service: what answers, and within which bounds.
+            service: what answers, and what connections may use up.
             plain: the socket.
             address: of the client.
             over: called when it is over.
@@ -147,22 +131,22 @@ class Connection:
     def _ready(self) -> bool:
         """Shake hands; return whether there is anyone to be served."""
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        bounds, context = self.server.bounds, self.server.context
+        settings, context = self.server.settings, self.server.context
         if context is None:
             # The kernel's own time-outs: Python's would ask before each call whether there is something.
-            limit = struct.pack("@ll", int(bounds.idle_s), int(bounds.idle_s % 1 * 1e6))
+            limit = struct.pack("@ll", int(settings.idle_s), int(settings.idle_s % 1 * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             return True
         with self._closing:
             self._socket = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-        self._socket.settimeout(bounds.handshake_s)
+        self._socket.settimeout(settings.handshake_s)
         try:
             self._socket.do_handshake()
         except OSError as error:  # ssl.SSLError is one
             _log.debug("no TLS with %s: %s", self.addr[0], error)
             return False
-        self._socket.settimeout(bounds.idle_s)
+        self._socket.settimeout(settings.idle_s)
         return True
 
     def _next_request(self) -> HTTPRequestParser | None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 
-from gateway.connection import Bounds, Connection, Service
+from gateway.config import ConnectionSettings
+from gateway.connection import Connection, Service
 from gateway.waiting import MOST_WAITING
 
 if TYPE_CHECKING:
@@ -36,14 +37,21 @@ class Server:
     """An application on a listening socket: `run` in one thread, `stop` from any, also from a signal's handler."""
 
     def __init__(
-        self, app: WSGIApplication, listener: socket.socket, *, bounds: Bounds, context: ssl.SSLContext | None = None
+        self,
+        app: WSGIApplication,
+        listener: socket.socket,
+        *,
+        settings: ConnectionSettings,
+        max_body_bytes: int,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         """Do nothing yet.
 
         Args:
             app: what answers.
             listener: where.
-            bounds: what clients may use up.
+            settings: what connections may use up.
+            max_body_bytes: of a request. A body above half a megabyte lies in a file until it is whole.
             context: certificate and key; None: plain HTTP.
         """
         host, port = listener.getsockname()[:2]
@@ -53,10 +61,10 @@ class Server:
             effective_port=port,
             adj=Adjustments(
                 ident="idml-gateway",
-                max_request_body_size=bounds.body_bytes,
+                max_request_body_size=max_body_bytes,
                 url_scheme="http" if context is None else "https",
             ),
-            bounds=bounds,
+            settings=settings,
             context=context,
         )
         self._listener = listener
@@ -86,7 +94,7 @@ class Server:
     def _take(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         one = Connection(self._service, connection, address, over=self._left)
         with self._lock:
-            full = len(self._open) >= self._service.bounds.connections
+            full = len(self._open) >= self._service.settings.most
             if not full:
                 self._open.add(one)
         if full:

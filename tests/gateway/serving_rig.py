@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.connection import Bounds
+from gateway.config import ConnectionSettings
 from gateway.serving import Server
 
 
 class Served:
     """Where it listens, and what ends it."""
 
-    def __init__(self, app: Any, context: ssl.SSLContext | None, bounds: Bounds) -> None:
+    def __init__(self, app: Any, context: ssl.SSLContext | None, settings: ConnectionSettings) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server = Server(app, self._listener, bounds=bounds, context=context)
+        self._server = Server(app, self._listener, settings=settings, max_body_bytes=4 << 20, context=context)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         self.address: tuple[str, int] = self._listener.getsockname()
@@ -32,8 +32,8 @@ class Served:
 
 
 @contextmanager
-def served(app: Any, context: ssl.SSLContext | None = None, **bounds: Any) -> Iterator[Served]:
-    one = Served(app, context, Bounds(**{"body_bytes": 4 << 20} | bounds))
+def served(app: Any, context: ssl.SSLContext | None = None, **settings: Any) -> Iterator[Served]:
+    one = Served(app, context, ConnectionSettings(**settings))
     try:
         yield one
     finally:

@@ -68,7 +68,7 @@ def tried(tmp_path: Path) -> Tried:
 
 @pytest.fixture
 def one(tried: Tried) -> Iterator[Served]:
-    with served(tried, body_bytes=4 << 20) as it:
+    with served(tried) as it:
         yield it
 
 
@@ -205,7 +205,7 @@ def test_who_takes_nothing_of_an_answer_is_left(tried: Tried) -> None:
 
 
 def test_the_number_of_connections_is_bounded(tried: Tried) -> None:
-    with served(tried, connections=2) as one, one.connect() as first, one.connect() as second:
+    with served(tried, most=2) as one, one.connect() as first, one.connect() as second:
         for each in (first, second):
             each.sendall(GET % b"/whole")
             assert each.recv(9) == b"HTTP/1.1 "

@@ -55,8 +55,8 @@ def app() -> Flask:
 
 
 @contextmanager
-def speaking(app: Flask, certificate: Path, **bounds: Any) -> Iterator[Served]:
-    with served(app, server_context(certificate, None), **bounds) as one:
+def speaking(app: Flask, certificate: Path, **settings: Any) -> Iterator[Served]:
+    with served(app, server_context(certificate, None), **settings) as one:
         yield one
 
 

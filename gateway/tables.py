@@ -21,6 +21,8 @@ _POSTGRESQL: Final = {"connect_timeout": "5", "options": "-c synchronous_commit=
 """How we connect unless the URL says otherwise."""
 _CACHE: Final = "cache_size=-256"
 """Kibibytes a connection of SQLite: the system has the file in memory anyway, and there are a dozen connections."""
+_STATEMENTS: Final = "temp_store=MEMORY"
+"""What a statement that fails half-way has to undo: SQLite would make and delete a file for each of several rows."""
 _MAKING_TABLES: Final = 0x69444D4C
 """Number of the lock under which tables are made: two gateways may start at once on an empty database."""
 _NO_RIGHT: Final = "42501"
@@ -292,7 +294,7 @@ def _connected(url: str) -> Engine:
         @sa.event.listens_for(engine, "connect")
         def _pragmas(connection: Any, _record: object) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves
-            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", _CACHE):
+            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", _CACHE, _STATEMENTS):
                 connection.execute(f"PRAGMA {pragma}")
 
         @sa.event.listens_for(engine, "begin")

@@ -10,6 +10,7 @@ from contracts.errors import decode_revert
 from contracts.reverts import TooEarly, VotesMissing
 from gateway.admission import Admit, admit_anyone
 from gateway.config import Limits
+from gateway.cooperation import elsewhere
 from gateway.errors import Code, NodeUnavailable, Refusal
 from gateway.node import Node
 from gateway.policy import CheckedTransaction, check
@@ -55,7 +56,7 @@ class Acceptance:
         if known is not None:
             return known, False
         if not under_way:
-            self._try(checked)
+            elsewhere(lambda: self._try(checked))
         submission, new = self._store.accept(checked, now_s=now_s)
         if new:
             self._wake()

@@ -7,6 +7,7 @@ from `gateway.errors.Code`; `retry` says whether the same request may succeed la
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flask import Flask, request
 
@@ -31,6 +32,17 @@ from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.turnstile import Turnstile
 from gateway.waiting import Waiting
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def quick(environ: WSGIEnvironment) -> bool:
+    """Whether a request is one that waits for disk and node by `gateway.cooperation.elsewhere` alone.
+
+    Such are transactions, which are most of what devices ask.
+    """
+    return bool(environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/v1/transactions")
 
 
 def create_app(

@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from gateway.config import Limits
+from gateway.cooperation import elsewhere
 from gateway.errors import Code, Refusal
 from gateway.submissions import IN_NO_BLOCK
 from gateway.tables import OPERATIONS, SUBMISSIONS, Database
@@ -59,11 +60,11 @@ class Backlog:
         """Make sure that there is room for one thing more, of an account if it has one. Raises `Refusal` 429.
 
         Requests at the same moment may each find the last place free: the bound is exceeded by no more than there are
-        threads, and by what other gateways on the same database take in a second.
+        requests at work, and by what other gateways on the same database take in a second.
         """
         if self._fits(account):
             return
-        of_all, of_account = self._waiting(account)
+        of_all, of_account = elsewhere(lambda: self._waiting(account))
         with self._lock:
             if self._clock_s() - self._counted_at_s >= _BELIEVED_S:
                 self._forget()

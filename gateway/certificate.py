@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-import ssl
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from gevent import ssl
 
 from gateway.errors import ConfigError, GatewayError
 

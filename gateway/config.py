@@ -118,7 +118,7 @@ class DoorSettings(BaseModel):
 
 
 class ConnectionSettings(BaseModel):
-    """What connections may use up; each costs a thread.
+    """What connections may use up.
 
     Attributes:
         most: at once, the others are closed.

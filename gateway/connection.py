@@ -1,19 +1,16 @@
-"""One connection and the thread that serves it, on waitress's parser and tasks."""
+"""One connection and the greenlet that serves it, on waitress's parser and tasks."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import socket
-import ssl
-import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gevent import Greenlet, socket, ssl
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.buffers import ReadOnlyFileBasedBuffer  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
@@ -44,7 +41,7 @@ class Service:
         effective_port: where it listens.
         adj: waitress's settings.
         settings: what connections may use up.
-        context: certificate and key; None: plain HTTP.
+        context: certificate and key, of gevent's kind; None: plain HTTP.
     """
 
     application: WSGIApplication
@@ -81,20 +78,19 @@ class Connection:
         self._socket = plain
         self._rest = b""
         """What was received beyond the request before."""
-        self._closing = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="connection", daemon=True)
+        self._greenlet = Greenlet(self._run)
 
     def start(self) -> None:
-        """Begin to serve it. Raises RuntimeError if there is no thread to be had."""
-        self._thread.start()
+        """Begin to serve it."""
+        self._greenlet.start()
 
     def join(self, wait_s: float) -> None:
         """Wait until it is over, so long at the most."""
-        self._thread.join(wait_s)
+        self._greenlet.join(wait_s)
 
     def shut(self, how: int) -> None:
-        """End one direction, or both, from another thread: whoever waits for it goes on, and finds it ended."""
-        with self._closing, contextlib.suppress(OSError):
+        """End one direction, or both: whoever waits for it goes on, and finds it ended."""
+        with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)  # not `SSLSocket.shutdown`, after which nothing is encrypted
 
     def write_soon(self, data: bytes | ReadOnlyFileBasedBuffer) -> int:
@@ -125,27 +121,20 @@ class Connection:
             _log.debug("%s: %s", self.addr[0], error)
         finally:
             self._over(self)
-            with self._closing:
-                self._socket.close()
+            self._socket.close()
 
     def _ready(self) -> bool:
         """Shake hands; return whether there is anyone to be served."""
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings, context = self.server.settings, self.server.context
-        if context is None:
-            # The kernel's own time-outs: Python's would ask before each call whether there is something.
-            limit = struct.pack("@ll", int(settings.idle_s), int(settings.idle_s % 1 * 1e6))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            return True
-        with self._closing:
+        if context is not None:
             self._socket = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-        self._socket.settimeout(settings.handshake_s)
-        try:
-            self._socket.do_handshake()
-        except OSError as error:  # ssl.SSLError is one
-            _log.debug("no TLS with %s: %s", self.addr[0], error)
-            return False
+            self._socket.settimeout(settings.handshake_s)
+            try:
+                self._socket.do_handshake()
+            except OSError as error:  # ssl.SSLError is one
+                _log.debug("no TLS with %s: %s", self.addr[0], error)
+                return False
         self._socket.settimeout(settings.idle_s)
         return True
 

@@ -1,4 +1,4 @@
-"""Group commit: what many threads hand in at the same moment goes to disk with one write.
+"""Group commit: what many requests hand in at the same moment goes to disk with one write.
 
 Who comes while a write is under way waits for its end, and the first of those writes for all of them. So a lone
 request waits for nobody, and under load the cost of a write is shared.
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from gateway.cooperation import elsewhere, lock
+
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
@@ -18,7 +20,7 @@ _MOST: Final = 256
 
 
 class GroupCommit(Generic[Asked, Told]):
-    """Writes together what comes at the same time. Safe to share between threads."""
+    """Writes together what comes at the same time. Safe to share between threads and greenlets."""
 
     def __init__(self, write: Callable[[Sequence[Asked]], Sequence[Told | Exception]]) -> None:
         """Set what writes several pieces, and tells for each in order what came of it, or why it is refused."""
@@ -48,7 +50,7 @@ class GroupCommit(Generic[Asked, Told]):
             pieces, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
         answers: list[tuple[_Piece[Asked, Told], Told | BaseException]]
         try:
-            told = self._write([one.asked for one in pieces])
+            told = elsewhere(lambda: self._write([one.asked for one in pieces]))
             answers = list(zip(pieces, told, strict=True))
         except BaseException as error:  # each of them raises it
             answers = [(piece, error) for piece in pieces]
@@ -62,9 +64,9 @@ class GroupCommit(Generic[Asked, Told]):
 
 
 class _Piece(Generic[Asked, Told]):
-    """What one thread waits for: `told` is empty until it is known.
+    """What one request waits for: `told` is empty until it is known.
 
-    `woken` is let go of when it is known, or when it is this thread's turn to write.
+    `woken` is let go of when it is known, or when it is this one's turn to write.
     """
 
     __slots__ = ("asked", "told", "woken")
@@ -72,5 +74,5 @@ class _Piece(Generic[Asked, Told]):
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.told: list[Told | BaseException] = []
-        self.woken = threading.Lock()
+        self.woken = lock()
         self.woken.acquire()

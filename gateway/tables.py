@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from gateway.cooperation import elsewhere
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.prepared import Prepared, as_sqlalchemy_raises, rows
 from gateway.submission import FREED, LOST
@@ -221,7 +222,14 @@ class Database:
             yield connection
 
     def glance(self, statement: Prepared, values: dict[str, object]) -> list[tuple[Any, ...]]:
-        """Carry out one prepared statement that only reads, by itself."""
+        """Carry out one prepared statement that only reads, by itself.
+
+        SQLite has the answer sooner than another thread could be asked for it; a server may be slow, or gone.
+        """
+        near = self._engine.dialect.name == "sqlite"
+        return self._glance(statement, values) if near else elsewhere(lambda: self._glance(statement, values))
+
+    def _glance(self, statement: Prepared, values: dict[str, object]) -> list[tuple[Any, ...]]:
         dialect = self._engine.dialect
         with _faults():
             with as_sqlalchemy_raises(dialect, "connect"):

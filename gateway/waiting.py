@@ -1,6 +1,6 @@
 """Requests that wait until there is something to tell (long polling), a bounded number of them at once.
 
-A waiting request holds the thread of its connection and nothing else: it looks now and then, by one small query,
+A waiting request holds a thread and nothing else: it looks now and then, by one small query,
 whether anything has changed, and only then asks again. What changes may be another process's doing, or another
 gateway's on the same database.
 """

@@ -14,11 +14,14 @@ from gateway.serving import Server
 class Served:
     """Where it listens, and what ends it."""
 
-    def __init__(self, app: Any, context: ssl.SSLContext | None, settings: ConnectionSettings) -> None:
+    def __init__(self, app: Any, context: ssl.SSLContext | None, settings: ConnectionSettings, quick: Any) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server = Server(app, self._listener, settings=settings, max_body_bytes=4 << 20, context=context)
+        self._server = Server(
+            app, self._listener, settings=settings, max_body_bytes=4 << 20, context=context, quick=quick
+        )
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
+        self.thread = self._thread.name
         self.address: tuple[str, int] = self._listener.getsockname()
         self.url = f"http{'s' if context else ''}://127.0.0.1:{self.address[1]}"
 
@@ -32,8 +35,10 @@ class Served:
 
 
 @contextmanager
-def served(app: Any, context: ssl.SSLContext | None = None, **settings: Any) -> Iterator[Served]:
-    one = Served(app, context, ConnectionSettings(**settings))
+def served(
+    app: Any, context: ssl.SSLContext | None = None, *, quick: Any = lambda _: False, **settings: Any
+) -> Iterator[Served]:
+    one = Served(app, context, ConnectionSettings(**settings), quick)
     try:
         yield one
     finally:

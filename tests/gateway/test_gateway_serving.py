@@ -6,11 +6,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving_rig import Served, ended, everything, served
+
+from gateway.cooperation import elsewhere
+from gateway.serving import AT_WORK
 
 LARGE = bytes(range(256)) * 12_288  # 3 MiB
 ANSWERS: dict[str, tuple[str, list[tuple[str, str]], list[bytes]]] = {
@@ -190,18 +194,62 @@ def test_a_connection_that_falls_silent_is_closed(tried: Tried) -> None:
         assert ended(stuck)
 
 
+def answers(one: Served) -> bool:
+    """Whether a new connection is served, not closed at once."""
+    with one.connect() as connection:
+        try:
+            connection.sendall(GET % b"/whole")
+            return bool(connection.recv(9))
+        except ConnectionError:
+            return False
+
+
 def test_who_takes_nothing_of_an_answer_is_left(tried: Tried) -> None:
-    with served(tried, idle_s=0.3) as one, socket.socket() as slow:
+    with served(tried, idle_s=0.3, most=1) as one, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(20)
         slow.connect(one.address)
         slow.sendall(3 * (GET % b"/large"))
         assert slow.recv(9) == b"HTTP/1.1 "
-        before = threading.active_count()
         until_s = time.monotonic() + 10
-        while threading.active_count() >= before and time.monotonic() < until_s:
+        while not (answered := answers(one)) and time.monotonic() < until_s:
             time.sleep(0.05)
-        assert threading.active_count() < before
+        assert answered  # the only place is free again
+
+
+def test_what_is_quick_is_answered_in_the_thread_that_serves_and_the_rest_in_others(tried: Tried) -> None:
+    answered_in: dict[str, str] = {}
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        answered_in[environ["PATH_INFO"]] = threading.current_thread().name
+        return tried(environ, start_response)
+
+    with served(app, quick=lambda environ: environ["PATH_INFO"] == "/parts") as one, one.connect() as connection:
+        for path, end in ((b"/parts", b"in two"), (b"/whole", b"whole")):
+            connection.sendall(GET % path)
+            told = b""
+            while not told.endswith(end):
+                told += connection.recv(65536)
+        assert answered_in["/parts"] == one.thread
+        assert answered_in["/whole"] != one.thread
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_who_has_to_wait_holds_up_nobody(tried: Tried, quick: bool) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        waits = quick and environ["PATH_INFO"] == "/wait"
+        return elsewhere(lambda: tried(environ, start_response)) if waits else tried(environ, start_response)
+
+    with served(app, quick=lambda _: quick) as one, ExitStack() as connections:
+        waiting = [connections.enter_context(one.connect()) for _ in range(AT_WORK - 1)]
+        for each in waiting:
+            each.sendall(GET % b"/wait")
+        for _ in waiting:
+            assert tried.inside.acquire(timeout=20)
+        assert answers(one)
+        tried.go_on.set()
+        for each in waiting:
+            assert each.recv(9) == b"HTTP/1.1 "
 
 
 def test_the_number_of_connections_is_bounded(tried: Tried) -> None:

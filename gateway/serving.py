@@ -11,14 +11,16 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
+from gevent.threadpool import ThreadPool
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 
 from gateway.config import ConnectionSettings
 from gateway.connection import Connection, Service
-from gateway.cooperation import elsewhere, shared_thread
+from gateway.cooperation import shared_thread
 from gateway.waiting import MOST_WAITING
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Server:
         """
         host, port = listener.getsockname()[:2]
         self._service = Service(
-            application=_where_it_holds_up_nobody(app, quick),
+            application=app,
             server_name=host,
             effective_port=port,
             adj=Adjustments(
@@ -72,11 +74,15 @@ class Server:
             context=context,
         )
         self._listener = listener
+        self._quick = quick
         self._open: set[Connection] = set()
         self._stopping = False
 
     def run(self) -> None:
         """Take connections until `stop`; return when what is under way is answered, or after some seconds."""
+        threads = ThreadPool(AT_WORK)
+        application = _where_it_holds_up_nobody(self._service.application, self._quick, threads)
+        service = replace(self._service, application=application)
         listener = gevent.socket.socket(fileno=self._listener.fileno())
         try:
             with shared_thread(AT_WORK):
@@ -88,9 +94,10 @@ class Server:
                             _log.warning("cannot take a connection: %s", error.strerror)
                             gevent.sleep(_OUT_OF_FILES_S)
                         continue
-                    self._take(connection, address)
+                    self._take(service, connection, address)
                 self._end()
         finally:
+            threads.kill()
             listener.detach()  # whoever made it closes it
 
     def stop(self) -> None:
@@ -99,11 +106,11 @@ class Server:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
 
-    def _take(self, connection: gevent.socket.socket, address: tuple[Any, ...]) -> None:
-        if len(self._open) >= self._service.settings.most:
+    def _take(self, service: Service, connection: gevent.socket.socket, address: tuple[Any, ...]) -> None:
+        if len(self._open) >= service.settings.most:
             connection.close()
             return
-        one = Connection(self._service, connection, address, over=self._open.discard)
+        one = Connection(service, connection, address, over=self._open.discard)
         self._open.add(one)
         one.start()
 
@@ -118,10 +125,18 @@ class Server:
             one.shut(socket.SHUT_RDWR)
 
 
-def _where_it_holds_up_nobody(app: WSGIApplication, quick: Callable[[WSGIEnvironment], bool]) -> WSGIApplication:
-    """Let an application answer in this thread what it answers quickly, and the rest in others."""
+def _where_it_holds_up_nobody(
+    app: WSGIApplication, quick: Callable[[WSGIEnvironment], bool], threads: ThreadPool
+) -> WSGIApplication:
+    """Let an application answer in this thread what it answers quickly, and the rest in others.
+
+    Not in those of `elsewhere`: they may wait for something that is to be done there.
+    """
 
     def answered(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return app(environ, start_response) if quick(environ) else elsewhere(lambda: app(environ, start_response))
+        if quick(environ):
+            return app(environ, start_response)
+        told: Iterable[bytes] = threads.apply(app, (environ, start_response))
+        return told
 
     return answered

@@ -252,6 +252,24 @@ def test_who_has_to_wait_holds_up_nobody(tried: Tried, quick: bool) -> None:
             assert each.recv(9) == b"HTTP/1.1 "
 
 
+def test_what_is_quick_does_not_queue_behind_requests_that_wait(tried: Tried) -> None:
+    """Some of these may wait for what it writes."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        return elsewhere(lambda: tried(environ, start_response))
+
+    with served(app, quick=lambda environ: environ["PATH_INFO"] == "/whole") as one, ExitStack() as connections:
+        for _ in range(AT_WORK + 1):
+            connections.enter_context(one.connect()).sendall(GET % b"/wait")
+        for _ in range(AT_WORK):
+            assert tried.inside.acquire(timeout=20)
+        asking = connections.enter_context(one.connect())
+        asking.settimeout(5)  # the others wait for longer
+        asking.sendall(GET % b"/whole")
+        assert asking.recv(9) == b"HTTP/1.1 "
+        tried.go_on.set()
+
+
 def test_the_number_of_connections_is_bounded(tried: Tried) -> None:
     with served(tried, most=2) as one, one.connect() as first, one.connect() as second:
         for each in (first, second):

@@ -24,7 +24,6 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from gateway_rig import Rig, sign
 from served_gateway import program
-from web3.types import RPCEndpoint
 
 from contracts import calls, deploy, gas
 from contracts.chain import PROFILES
@@ -41,8 +40,6 @@ BLOCK_S = 0.2
 EACH = 800
 """So many that the last ones, which wait for a block, weigh little."""
 PATIENCE_S = 120.0
-AGAIN_S = 1.0
-"""Five blocks."""
 _NO_LIMITS = """
 [limits]
 requests_per_s = 0
@@ -81,22 +78,13 @@ class Relay:
         return sign(who, calls.encode_buy(nonce), to=self.deployment.token, nonce=nonce, value=1, gas=100_000)
 
     def through_node(self, lists: Lists) -> tuple[float, list[float]]:
-        """Hand all to the node; return transactions per second until all are in blocks, and each answer's time (s).
-
-        Now and then Anvil takes a transaction while it makes a block, and leaves it out of all that follow. The device
-        sends it again then, as a gateway does by itself.
-        """
-
-        def again(raw: bytes) -> None:
-            self.chain.web3.provider.make_request(RPCEndpoint("eth_sendRawTransaction"), ["0x" + raw.hex()])
-
+        """Hand all to the node; return transactions per second until all are in blocks, and each answer's time (s)."""
         method = "eth_sendRawTransaction"
         return self._through(
             self.node,
             "/",
             lists,
             lambda raw: {"jsonrpc": "2.0", "id": 1, "method": method, "params": ["0x" + raw.hex()]},
-            again=again,
         )
 
     def through_gateway(self, lists: Lists) -> tuple[float, list[float]]:
@@ -104,16 +92,11 @@ class Relay:
         return self._through(self.gateway, "/v1/transactions", lists, lambda raw: {"raw": "0x" + raw.hex()})
 
     def _through(
-        self,
-        host: str,
-        path: str,
-        lists: Lists,
-        body: Callable[[bytes], dict[str, object]],
-        again: Callable[[bytes], object] = lambda _: None,
+        self, host: str, path: str, lists: Lists, body: Callable[[bytes], dict[str, object]]
     ) -> tuple[float, list[float]]:
-        def hand_over(raws: Iterable[bytes]) -> tuple[list[bytes], list[float]]:
+        def hand_over(raws: Iterable[bytes]) -> list[float]:
             connection = http.client.HTTPConnection(host)
-            sent, times = [], []
+            times = []
             for raw in raws:
                 begun_s = time.perf_counter()
                 connection.request("POST", path, json.dumps(body(raw)), {"Content-Type": "application/json"})
@@ -122,36 +105,18 @@ class Relay:
                 if answer.status not in (200, 202) or b'"error"' in told:
                     raise RuntimeError(f"{answer.status} {told[:300]!r}")
                 times.append(time.perf_counter() - begun_s)
-                sent.append(raw)
             connection.close()
-            return sent, times
+            return times
 
         begun_s = time.perf_counter()
         with ThreadPoolExecutor(len(DEVICES)) as pool:
-            handed = list(pool.map(hand_over, lists))
-        self._until_in_blocks([sent for sent, _ in handed], again)
-        times = [one for _, each in handed for one in each]
-        return len(times) / (time.perf_counter() - begun_s), times
-
-    def _until_in_blocks(self, sent: Sequence[list[bytes]], again: Callable[[bytes], object]) -> None:
-        """Wait for the last of each device's transactions; those that no block takes are sent `again`."""
-        begun_s = moved_s = time.perf_counter()
-        before: list[int] = []
-        while left := sum(missing := [self._nonce - self._used(who) for who in DEVICES]):
-            now_s = time.perf_counter()
-            if missing != before:
-                before, moved_s = missing, now_s
-            elif now_s - moved_s > AGAIN_S:
-                moved_s = now_s
-                for raws, lacks in zip(sent, missing, strict=True):
-                    for raw in raws[len(raws) - lacks :]:
-                        again(raw)
-            if now_s - begun_s > PATIENCE_S:
-                raise RuntimeError(f"the node has left {left} transactions out of its blocks for {PATIENCE_S:.0f} s")
+            times = [one for each in pool.map(hand_over, lists) for one in each]
+        handed_s = time.perf_counter()
+        while any(self.chain.web3.eth.get_transaction_count(who.address) < self._nonce for who in DEVICES):
+            if time.perf_counter() - handed_s > PATIENCE_S:
+                raise RuntimeError(f"the node has taken all, and leaves some out of its blocks for {PATIENCE_S:.0f} s")
             time.sleep(0.02)
-
-    def _used(self, who: LocalAccount) -> int:
-        return self.chain.web3.eth.get_transaction_count(who.address)
+        return len(times) / (time.perf_counter() - begun_s), times
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gateway.cooperation import elsewhere
 from gateway.errors import Code, Refusal
 from gateway.group_commit import GroupCommit
 from gateway.replay import Window, after_request
@@ -98,9 +99,9 @@ class Enrolment:
         """Return the name that requests are signed for: random, of this database."""
         if self._realm is None:
             try:
-                self._realm = self._find_realm()
+                self._realm = elsewhere(self._find_realm)
             except sa.exc.IntegrityError:
-                self._realm = self._find_realm()  # another gateway made it at the same moment
+                self._realm = elsewhere(self._find_realm)  # another gateway made it at the same moment
         return self._realm
 
     def _find_realm(self) -> str:

@@ -54,7 +54,17 @@ def rlp_encode(value: int | bytes | Sequence[Any]) -> bytes:
         return rlp_encode(value.to_bytes((value.bit_length() + 7) // 8))
     if isinstance(value, bytes):
         return value if len(value) == 1 and value[0] < _RLP_BYTES else _prefixed(_RLP_BYTES, value)
-    return _prefixed(_RLP_LIST, b"".join(rlp_encode(one) for one in value))
+    return rlp_list(b"".join(map(rlp_encode, value)))
+
+
+def rlp_list(encoded: bytes) -> bytes:
+    """Encode a list, given the encodings of its members one after the other."""
+    return _prefixed(_RLP_LIST, encoded)
+
+
+def rlp_members(encoded: bytes) -> bytes:
+    """Return what `rlp_list` was given, of bytes that `rlp_decode` takes for a list."""
+    return encoded[1 + max(0, encoded[0] - _RLP_LIST - _RLP_SHORT) :]
 
 
 def rlp_decode(data: bytes) -> bytes | list[Any]:

@@ -9,7 +9,7 @@ from eth_hash.auto import keccak
 
 from contracts import curve
 from contracts.addresses import checksum_address
-from contracts.encoding import rlp_decode, rlp_encode
+from contracts.encoding import rlp_decode, rlp_encode, rlp_list, rlp_members
 from contracts.identity import Fees
 from gateway.errors import Code, Refusal
 
@@ -61,7 +61,8 @@ class Transaction:
     y_parity: int
     r: int
     s: int
-    unsigned: list[bytes | list[bytes]]
+    signed: bytes
+    """What the signature signs the hash of."""
 
     @property
     def fees(self) -> Fees:
@@ -79,11 +80,6 @@ class Transaction:
         zeros = self.data.count(0)
         tokens = zeros + 4 * (len(self.data) - zeros)
         return _GAS_OF_A_TRANSACTION + _FLOOR_GAS_OF_A_TOKEN * tokens
-
-    @property
-    def signed_hash(self) -> bytes:
-        """What the signature signs."""
-        return keccak(bytes([_DYNAMIC_FEE_TYPE]) + rlp_encode(self.unsigned))
 
 
 def read(raw: bytes, *, most_bytes: int = MAX_RAW_BYTES) -> Transaction:
@@ -122,8 +118,14 @@ def read(raw: bytes, *, most_bytes: int = MAX_RAW_BYTES) -> Transaction:
         y_parity=number["yParity"],
         r=number["r"],
         s=number["s"],
-        unsigned=members[:-_SIGNATURE_FIELDS],
+        signed=_signed(raw, members[-_SIGNATURE_FIELDS:]),
     )
+
+
+def _signed(raw: bytes, signature: list[bytes]) -> bytes:
+    """All but the signature, out of the bytes of a transaction: a member has one encoding, so it is in there."""
+    members = rlp_members(raw[1:])
+    return raw[:1] + rlp_list(members[: -sum(len(rlp_encode(one)) for one in signature)])
 
 
 def _check_member(name: str, length: int, member: object) -> None:
@@ -145,7 +147,7 @@ def sender(found: Transaction) -> str:
     """Return the checksum address that signed it. Raises `Refusal` 400."""
     if not 0 < found.r < curve.ORDER or not 0 < found.s <= curve.ORDER // 2:
         raise Refusal(400, Code.BAD_SIGNATURE, "r or s is out of range; s must be in the lower half (EIP-2)")
-    who = curve.signer(found.signed_hash, curve.Signature(r=found.r, s=found.s, y_parity=found.y_parity))
+    who = curve.signer(keccak(found.signed), curve.Signature(r=found.r, s=found.s, y_parity=found.y_parity))
     if who is None:
         raise Refusal(400, Code.BAD_SIGNATURE, "no account can be recovered from the signature")
     return checksum_address(who)

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.addresses import checksum_address
-from contracts.encoding import RLP_DEPTH, abi_decode, abi_encode, rlp_decode, rlp_encode
+from contracts.encoding import RLP_DEPTH, abi_decode, abi_encode, rlp_decode, rlp_encode, rlp_list, rlp_members
 
 ADDRESSES = st.binary(min_size=20, max_size=20)
 STATIC: dict[str, st.SearchStrategy[Any]] = {
@@ -176,6 +176,13 @@ def test_rlp_is_read_where_it_is_the_one_encoding(data: bytes) -> None:
             rlp_decode(data)
     else:
         assert rlp_decode(data) == expected
+
+
+@given(members=st.lists(st.binary(max_size=80), max_size=12))
+def test_rlp_of_a_list_is_that_of_its_members_in_a_row(members: list[bytes]) -> None:
+    in_a_row = b"".join(map(rlp.encode, members))
+    assert rlp_list(in_a_row) == rlp.encode(members)
+    assert rlp_members(rlp.encode(members)) == in_a_row
 
 
 @pytest.mark.parametrize("data", ["b838" + "00" * 56, "b90100" + "00" * 256])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager
 from copy import copy
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from gateway.cooperation import elsewhere
 from gateway.errors import ConfigError, StoreUnavailable
+from gateway.kept import Kept
 from gateway.prepared import Prepared, as_sqlalchemy_raises, rows
 from gateway.submission import FREED, LOST
 
@@ -182,10 +182,11 @@ class Database:
         self._engine = _connected(url)
         self._reading = self._engine.execution_options(begins="BEGIN")
         self._check: Callable[[Connection], None] = lambda _: None
+        sqlite = self._engine.dialect.name == "sqlite"
         # SQLite lets one write at a time, and who has to wait for another looks again now and then. Threads queue here.
-        self._turn: AbstractContextManager[object] = (
-            threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
-        )
+        self._writer = Kept(self._engine.connect) if sqlite else None
+        # SQLite has an answer sooner than another thread could be asked for it; a server may be slow, or gone.
+        self._near = Kept(self._engine.raw_connection) if sqlite else None
         with self.write() as connection:
             if connection.dialect.name == "postgresql":  # SQLite lets one write at a time as it is
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
@@ -206,14 +207,20 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        for kept in (self._writer, self._near):
+            if kept is not None:
+                kept.close()
         self._engine.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that writes; committed at the end unless something is raised."""
-        with _faults(), self._turn, self._engine.begin() as connection:
+        with _faults(), self._to_write() as connection, connection.begin():
             self._check(connection)
             yield connection
+
+    def _to_write(self) -> AbstractContextManager[Connection]:
+        return self._engine.connect() if self._writer is None else self._writer.taken()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -222,22 +229,20 @@ class Database:
             yield connection
 
     def glance(self, statement: Prepared, values: dict[str, object]) -> list[tuple[Any, ...]]:
-        """Carry out one prepared statement that only reads, by itself.
+        """Carry out one prepared statement that only reads, by itself."""
+        if self._near is None:
+            return elsewhere(lambda: self._glance(lambda: closing(self._engine.raw_connection()), statement, values))
+        return self._glance(self._near.taken, statement, values)
 
-        SQLite has the answer sooner than another thread could be asked for it; a server may be slow, or gone.
-        """
-        near = self._engine.dialect.name == "sqlite"
-        return self._glance(statement, values) if near else elsewhere(lambda: self._glance(statement, values))
-
-    def _glance(self, statement: Prepared, values: dict[str, object]) -> list[tuple[Any, ...]]:
+    def _glance(
+        self,
+        connected: Callable[[], AbstractContextManager[sa.PoolProxiedConnection]],
+        statement: Prepared,
+        values: dict[str, object],
+    ) -> list[tuple[Any, ...]]:
         dialect = self._engine.dialect
-        with _faults():
-            with as_sqlalchemy_raises(dialect, "connect"):
-                connection = self._engine.raw_connection()
-            try:
-                return statement.on(connection, dialect, values)
-            finally:
-                connection.close()
+        with _faults(), as_sqlalchemy_raises(dialect, "connect"), connected() as connection:
+            return statement.on(connection, dialect, values)
 
 
 def _bring_up_to_date(db: Connection) -> None:

@@ -276,10 +276,9 @@ def test_a_full_disk_acknowledges_nothing(rig: Rig) -> None:
 
 
 def test_a_database_that_takes_no_writes_acknowledges_nothing(rig: Rig) -> None:
-    engine = rig.store._db._engine
-    engine.dispose()
+    rig.database.close()
 
-    @sa.event.listens_for(engine, "connect")
+    @sa.event.listens_for(rig.database._engine, "connect")
     def _read_only(connection, _record) -> None:
         connection.execute("PRAGMA query_only = ON")
 

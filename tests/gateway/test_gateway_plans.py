@@ -98,7 +98,6 @@ def test_what_is_done_costs_nothing(databases: list[Database], question: str) ->
 
 def steps(database: Database, ask: Callable[[Store, Database], object]) -> int:
     """How many instructions a question takes, asked a second time."""
-    ask(Store(database), database)
     count = 0
 
     def step() -> None:
@@ -108,11 +107,13 @@ def steps(database: Database, ask: Callable[[Store, Database], object]) -> int:
     def watch(connection: Any, *_: object) -> None:
         connection.set_progress_handler(step, 1)
 
+    database.close()  # what is connected anew is watched
     sa.event.listen(database._engine, "checkout", watch)
     try:
         ask(Store(database), database)
+        count = 0
+        ask(Store(database), database)
     finally:
         sa.event.remove(database._engine, "checkout", watch)
-        with database.read() as db:
-            db.connection.dbapi_connection.set_progress_handler(None, 1)  # type: ignore[union-attr]
+        database.close()
     return count

@@ -7,15 +7,16 @@ from `gateway.errors.Code`; `retry` says whether the same request may succeed la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, request
+from flask import Flask
 
 from contracts.deploy import Deployment
 from gateway.acceptance import Acceptance
 from gateway.accounts import Accounts
 from gateway.answering import answer_errors
 from gateway.backlog import Backlog
+from gateway.bodies import current
 from gateway.cases import Cases
 from gateway.config import Access, Limits
 from gateway.door import Door
@@ -43,6 +44,14 @@ def quick(environ: WSGIEnvironment) -> bool:
     Such are transactions, which are most of what devices ask.
     """
     return bool(environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/v1/transactions")
+
+
+class _Synchronous(Flask):
+    """Flask, where no function is a coroutine: it would look at each anew for every request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return it as it is."""
+        return func
 
 
 def create_app(
@@ -76,7 +85,7 @@ def create_app(
         waiting: requests that wait for news.
         wake: told when there is something to send.
     """
-    app = Flask("gateway", static_folder=None)
+    app = _Synchronous("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no browser of another site is served
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider
@@ -95,7 +104,7 @@ def create_app(
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):
         app.register_blueprint(routes)
-    app.before_request(lambda: door.admit(request))
-    app.after_request(lambda response: door.leave(request, response))
+    app.before_request(lambda: door.admit(current()))
+    app.after_request(lambda response: door.leave(current(), response))
     answer_errors(app)
     return app

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from flask import Flask, Response, g, jsonify, request, request_started
+from flask import Flask, Response, g, jsonify, request_started
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from contracts.chain import ChainProfile
 from gateway.alarms import Alarm, alarms
+from gateway.bodies import current
 from gateway.dashboard import History, add_filters, page
 from gateway.errors import StoreUnavailable
 from gateway.logs import REQUEST, event
@@ -66,8 +67,9 @@ def observe(
 
     @app.after_request
     def count(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.method in _METHODS else "other"
+        asked = current()
+        route = asked.url_rule.rule if asked.url_rule else "none"
+        method = asked.method if asked.method in _METHODS else "other"
         taken_s = time.perf_counter() - g.began_s
         metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
         response.headers["X-Request-Id"] = REQUEST.get()

@@ -175,7 +175,7 @@ def _open(config: GatewayConfig) -> Gateway:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from gateway.app import quick  # noqa: PLC0415
+    from gateway.intake import is_transaction  # noqa: PLC0415
     from gateway.serving import Server  # noqa: PLC0415
 
     config = _config(arguments)
@@ -186,7 +186,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             listener,
             settings=config.connections,
             max_body_bytes=2 * config.limits.max_model_bytes,  # the app refuses first
-            quick=quick,
+            quick=is_transaction,
             context=context,
         )
         scheme = "http" if context is None else "https"

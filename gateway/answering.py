@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from gateway.errors import Code, NodeUnavailable, Refusal, StoreUnavailable
@@ -29,13 +30,17 @@ _CODES: Final = {
     503: Code.TOO_BUSY,
 }
 """What werkzeug, or the server before the app, refuses by itself."""
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+def json_answer(told: Json, status: int) -> Response:
+    """Return an answer in JSON, as `flask.jsonify` writes it; that one needs to be asked within an application."""
+    return Response(_JSON.encode(told) + "\n", status, content_type="application/json")
 
 
 def answer(status: int, code: Code, message: str, *, retry: bool) -> Response:
     """Return an error as clients are told it."""
-    response = jsonify(error_body(code, message, retry=retry))
-    response.status_code = status
-    return response
+    return json_answer(error_body(code, message, retry=retry), status)
 
 
 def error_body(code: Code, message: str, *, retry: bool) -> Json:
@@ -48,35 +53,31 @@ def code_of(status: int) -> Code:
     return _CODES.get(status, Code.INTERNAL if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Code.BAD_REQUEST)
 
 
+def answer_to(error: Exception) -> Response:
+    """Return the answer to whatever was raised in place of one."""
+    match error:
+        case Refusal():
+            response = answer(error.status, error.code, error.message, retry=error.retry)
+            response.headers.update(error.headers)
+            return response
+        case StoreUnavailable():
+            _log.error("%s", error)
+            return answer(503, Code.STORE_UNAVAILABLE, "nothing was stored; send it again later", retry=True)
+        case NodeUnavailable():
+            _log.warning("%s", error)
+            words = "the chain's node gave no answer; ask again later"
+            return answer(503, Code.NODE_UNAVAILABLE, words, retry=True)
+        case HTTPException():
+            status = error.code or 500
+            response = answer(status, code_of(status), error.description or error.name, retry=False)
+            kept = ("Allow", "Content-Range", "Retry-After")  # what a status must or may carry with it
+            response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
+            return response
+        case _:
+            _log.error("unexpected fault", exc_info=error)
+            return answer(500, Code.INTERNAL, "the gateway failed on this request; its log says why", retry=True)
+
+
 def answer_errors(app: Flask) -> None:
     """Let `app` answer everything that can be raised in it."""
-
-    @app.errorhandler(Refusal)
-    def refused(error: Refusal) -> Response:
-        response = answer(error.status, error.code, error.message, retry=error.retry)
-        response.headers.update(error.headers)
-        return response
-
-    @app.errorhandler(StoreUnavailable)
-    def not_stored(error: StoreUnavailable) -> Response:
-        _log.error("%s", error)
-        return answer(503, Code.STORE_UNAVAILABLE, "nothing was stored; send it again later", retry=True)
-
-    @app.errorhandler(NodeUnavailable)
-    def no_node(error: NodeUnavailable) -> Response:
-        _log.warning("%s", error)
-        words = "the chain's node gave no answer; ask again later"
-        return answer(503, Code.NODE_UNAVAILABLE, words, retry=True)
-
-    @app.errorhandler(HTTPException)
-    def http(error: HTTPException) -> Response:
-        status = error.code or 500
-        response = answer(status, code_of(status), error.description or error.name, retry=False)
-        kept = ("Allow", "Content-Range", "Retry-After")  # what a status must or may carry with it
-        response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
-        return response
-
-    @app.errorhandler(Exception)
-    def broken(error: Exception) -> Response:
-        _log.error("unexpected fault", exc_info=error)
-        return answer(500, Code.INTERNAL, "the gateway failed on this request; its log says why", retry=True)
+    app.register_error_handler(Exception, answer_to)

@@ -7,20 +7,20 @@ from `gateway.errors.Code`; `retry` says whether the same request may succeed la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import Flask
+from flask import Flask, g, request, request_started
 
 from contracts.deploy import Deployment
 from gateway.acceptance import Acceptance
 from gateway.accounts import Accounts
 from gateway.answering import answer_errors
 from gateway.backlog import Backlog
-from gateway.bodies import current
 from gateway.cases import Cases
 from gateway.config import Access, Limits
 from gateway.door import Door
 from gateway.enrolment import Enrolment
+from gateway.intake import Intake
 from gateway.node import Node
 from gateway.routes.description import description_routes
 from gateway.routes.devices import device_routes
@@ -32,18 +32,8 @@ from gateway.routes.work import work_routes
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.turnstile import Turnstile
+from gateway.visit import Visits, visit
 from gateway.waiting import Waiting
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-
-def quick(environ: WSGIEnvironment) -> bool:
-    """Whether a request is one that waits for disk and node by `gateway.cooperation.elsewhere` alone.
-
-    Such are transactions, which are most of what devices ask.
-    """
-    return bool(environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/v1/transactions")
 
 
 class _Synchronous(Flask):
@@ -68,6 +58,7 @@ def create_app(
     backlog: Backlog,
     waiting: Waiting,
     wake: Callable[[], None],
+    visits: Visits,
 ) -> Flask:
     """Build the application; nothing is read from the environment.
 
@@ -84,6 +75,7 @@ def create_app(
         backlog: how much waits already.
         waiting: requests that wait for news.
         wake: told when there is something to send.
+        visits: names and counts requests.
     """
     app = _Synchronous("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
@@ -93,9 +85,15 @@ def create_app(
     acceptance = Acceptance(store=store, node=node, deployment=deployment, limits=limits, wake=wake)
     cases = Cases(store=store, accounts=accounts, domain=deployment.domain, now_s=now_s)
     door = Door(access=access, enrolment=enrolment, turnstile=Turnstile(limits, now_s), backlog=backlog)
-    admit = door.admit_work
+
+    def begin(_app: Flask) -> None:
+        g.visit = visits.begin(request._get_current_object())  # type: ignore[attr-defined]
+
+    def admit(account: str | None, new: bool) -> None:
+        door.admit_work(visit(), account, new)
+
     for routes in (
-        work_routes(acceptance=acceptance, cases=cases, store=store, admit=admit, limits=limits, now_s=now_s),
+        work_routes(cases=cases, store=store, admit=admit, limits=limits),
         fact_routes(accounts=accounts, store=store),
         feed_routes(cases=cases, store=store, waiting=waiting),
         model_routes(shelf=shelf, max_bytes=limits.max_model_bytes),
@@ -104,7 +102,19 @@ def create_app(
         health_routes(store=store, node=node, deployment=deployment, operator=operator),
     ):
         app.register_blueprint(routes)
-    app.before_request(lambda: door.admit(current()))
-    app.after_request(lambda response: door.leave(current(), response))
+    request_started.connect(begin, app, weak=False)  # what others do before a request may refuse it
+    app.before_request(lambda: door.admit(visit()))
+    app.after_request(lambda response: visits.answered(visit(), door.leave(visit(), response)))
+    app.teardown_request(lambda _: visits.end(visit()))
     answer_errors(app)
+    (handed_in,) = app.url_map.iter_rules("work.post_transaction")
+    app.wsgi_app = Intake(  # type: ignore[method-assign]  # Flask's own way to put something in front
+        acceptance=acceptance,
+        door=door,
+        visits=visits,
+        rule=handed_in,
+        max_bytes=limits.max_json_bytes,
+        now_s=now_s,
+        otherwise=app.wsgi_app,
+    )
     return app

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flask import Request, request
+from flask import Request
 
 from contracts.requests import EMPTY_SHA256, read_content_digest
 from gateway.errors import Code, Refusal
@@ -18,15 +18,8 @@ _CHUNK_BYTES: Final = 64 * 1024
 _JSON: Final = "application/json"
 
 
-def current() -> Request:
-    """Return the request that is being answered, itself: to ask it by Flask's name for it is a search each time."""
-    found: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return found
-
-
-def json_members(*members: str, max_bytes: int) -> dict[str, str]:
-    """Return the texts that are all a JSON body of at most `max_bytes` holds. Raises `Refusal`."""
-    asked = current()
+def json_members(asked: Request, *members: str, max_bytes: int) -> dict[str, str]:
+    """Return the texts that are all a request's JSON body of at most `max_bytes` holds. Raises `Refusal`."""
     if asked.mimetype not in (_JSON, ""):
         raise Refusal(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_JSON}, not {asked.mimetype[:80]}")
     if (asked.content_length or 0) > max_bytes:
@@ -69,18 +62,18 @@ def _check_claim(asked: Request, sha256: bytes) -> None:
         raise Refusal(400, Code.BODY_DIFFERS, "the body is not the one that Content-Digest names")
 
 
-def checked_chunks() -> Iterator[bytes]:
-    """Yield the body of this request as it comes; it ends in a `Refusal` if it is not what the request says."""
-    asked, sha256 = current(), hashlib.sha256()
+def checked_chunks(asked: Request) -> Iterator[bytes]:
+    """Yield the body of a request as it comes; it ends in a `Refusal` if it is not what the request says."""
+    sha256 = hashlib.sha256()
     while chunk := asked.stream.read(_CHUNK_BYTES):
         sha256.update(chunk)
         yield chunk
     _check_claim(asked, sha256.digest())
 
 
-def hex_member(member: str, *, max_bytes: int) -> bytes:
-    """Return the bytes that are the only member of the request's body. Raises `Refusal`."""
-    return from_hex(member, json_members(member, max_bytes=max_bytes)[member])
+def hex_member(asked: Request, member: str, *, max_bytes: int) -> bytes:
+    """Return the bytes that are the only member of a request's body. Raises `Refusal`."""
+    return from_hex(member, json_members(asked, member, max_bytes=max_bytes)[member])
 
 
 def from_hex(name: str, text: str) -> bytes:

@@ -31,6 +31,7 @@ from gateway.operator import load_operator
 from gateway.shelf import Shelf
 from gateway.store import Store
 from gateway.tables import Database
+from gateway.visit import Visits
 from gateway.waiting import Waiting
 from gateway.watch import Watch
 from gateway.worker import Worker
@@ -149,6 +150,7 @@ def assemble(
         backlog=Backlog(database, config.limits),
         waiting=waiting,
         wake=worker.wake,
+        visits=Visits(metrics),
     )
     observe(
         app,

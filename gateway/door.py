@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
-from flask import Request, Response, g
+from flask import Request, Response
 
 from contracts import signing
 from contracts.requests import SCHEME, Proof, read_proof, request_digest
@@ -17,6 +17,7 @@ from gateway.config import Access
 from gateway.enrolment import Enrolment
 from gateway.errors import Code, Refusal
 from gateway.turnstile import Turnstile
+from gateway.visit import Visit
 
 PUBLIC: Final = frozenset(
     {
@@ -55,13 +56,14 @@ class Door:
         self._turnstile = turnstile
         self._backlog = backlog
 
-    def admit(self, request: Request) -> None:
-        """Check one request, and set `g.account` to the enrolled account that made it, else None. Raises `Refusal`."""
-        g.account, g.counted = None, request.endpoint in _UNCOUNTED
+    def admit(self, visit: Visit) -> None:
+        """Check a request, and find out which enrolled account made it, if any proves that. Raises `Refusal`."""
+        request = visit.asked
+        visit.counted = request.endpoint in _UNCOUNTED
         peer = _peer(request)
         if "Authorization" in request.headers:
             account = self._signer(request, peer)
-            g.account, g.counted = account, True
+            visit.account, visit.counted = account, True
             self._turnstile.device(account)
         elif self._access is Access.ENROLLED and not _is_public(request):
             self._turnstile.look(peer)
@@ -69,25 +71,25 @@ class Door:
             raise Refusal(401, Code.NOT_SIGNED, words, headers=self._challenge())
         elif request.endpoint in _WORK:
             self._turnstile.look(peer)
-        elif not g.counted:
-            g.counted = True
+        elif not visit.counted:
+            visit.counted = True
             self._turnstile.peer(peer)
 
-    def admit_work(self, account: str | None, new: bool) -> None:
-        """Check a piece of work once it is known whose it is. Raises `Refusal`."""
-        if not g.counted and account is not None:
-            g.counted = True
+    def admit_work(self, visit: Visit, account: str | None, new: bool) -> None:
+        """Check a piece of work that a request brings, once it is known whose it is. Raises `Refusal`."""
+        if not visit.counted and account is not None:
+            visit.counted = True
             self._turnstile.device(account)
         if new:
             self._backlog.check(account)
 
-    def leave(self, request: Request, response: Response) -> Response:
+    def leave(self, visit: Visit, response: Response) -> Response:
         """Count a request for its address if it was refused before it was counted for anybody.
 
         Not if it was one too many: what a noisy device asks in vain would be counted for all at its address.
         """
-        if not g.get("counted", True) and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
-            self._turnstile.blame(_peer(request))
+        if not visit.counted and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+            self._turnstile.blame(_peer(visit.asked))
         return response
 
     def _signer(self, request: Request, peer: str) -> str:

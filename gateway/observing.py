@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable
-from typing import Final
 
-from flask import Flask, Response, g, jsonify, request_started
+from flask import Flask, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from contracts.chain import ChainProfile
 from gateway.alarms import Alarm, alarms
-from gateway.bodies import current
 from gateway.dashboard import History, add_filters, page
 from gateway.errors import StoreUnavailable
-from gateway.logs import REQUEST, event
 from gateway.metrics import Metrics, exposition
 from gateway.standing import Standing, standing
 from gateway.store import Store
@@ -25,10 +20,6 @@ from gateway.views import Json
 from gateway.watch import Watch, Watched
 
 _log = logging.getLogger(__name__)
-_LOOKING: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/status", "/dashboard"})
-"""Asked by programs every few seconds."""
-_NAMES: Final = random.Random()  # noqa: S311  (names that differ, no secrets; the system's own are ten times as dear)
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
 def observe(
@@ -44,7 +35,7 @@ def observe(
     operator_alarm_wei: int,
     now_s: Callable[[], float],
 ) -> None:
-    """Count the requests of an application, and add the routes that tell how the gateway stands.
+    """Add the routes that tell how the gateway stands to an application.
 
     Args:
         app: to be added to, before its first request.
@@ -58,29 +49,6 @@ def observe(
         operator_alarm_wei: below this much native coin it should be sent some.
         now_s: wall clock, Unix seconds.
     """
-
-    def begin(_app: Flask) -> None:
-        g.began_s = time.perf_counter()
-        g.request = REQUEST.set(f"{_NAMES.getrandbits(64):016x}")
-
-    request_started.connect(begin, app, weak=False)  # what others do before a request may refuse it
-
-    @app.after_request
-    def count(response: Response) -> Response:
-        asked = current()
-        route = asked.url_rule.rule if asked.url_rule else "none"
-        method = asked.method if asked.method in _METHODS else "other"
-        taken_s = time.perf_counter() - g.began_s
-        metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
-        response.headers["X-Request-Id"] = REQUEST.get()
-        level = logging.DEBUG if route in _LOOKING else logging.INFO
-        told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
-        event(_log, level, "answered", **told)
-        return response
-
-    @app.teardown_request
-    def end(_: BaseException | None) -> None:
-        REQUEST.reset(g.request)
 
     def stands() -> Standing:
         return standing(database, store, operator=operator, now_s=now_s())

@@ -14,6 +14,7 @@ from gateway.bodies import from_hex, json_members
 from gateway.enrolment import Device, Enrolment
 from gateway.errors import Code, Refusal
 from gateway.views import Json
+from gateway.visit import visit
 
 _MAX_BYTES: Final = 1024
 
@@ -27,7 +28,7 @@ def device_routes(*, enrolment: Enrolment, now_s: Callable[[], float]) -> Bluepr
 
     @routes.post("/v1/devices")
     def post_device() -> tuple[Response, int]:
-        body = json_members("token", "account", "signature", max_bytes=_MAX_BYTES)
+        body = json_members(visit().asked, "token", "account", "signature", max_bytes=_MAX_BYTES)
         token, account = body["token"], checked_address(body["account"])
         signature = from_hex("signature", body["signature"])
         if signing.signer(enrolment_digest(token=token, account=account), signature) != account:

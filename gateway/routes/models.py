@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from flask import Blueprint, Response, g, jsonify, request, send_file
+from flask import Blueprint, Response, jsonify, request, send_file
 
 from gateway.bodies import checked_chunks
 from gateway.errors import Code, Refusal
 from gateway.shelf import EVERYONE, Shelf
+from gateway.visit import visit
 
 _A_YEAR_S: Final = 31_536_000
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
@@ -26,14 +27,16 @@ def model_routes(*, shelf: Shelf, max_bytes: int) -> Blueprint:
         size_bytes = request.content_length or 0
         if "Content-Range" in request.headers:
             return put_part(digest, size_bytes)
-        new = shelf.put(digest, checked_chunks(), size_bytes=size_bytes, owner=_owner())
+        new = shelf.put(digest, checked_chunks(visit().asked), size_bytes=size_bytes, owner=_owner())
         return _received(digest, size_bytes), 201 if new else 200
 
     def put_part(digest: str, size_bytes: int) -> tuple[Response, int]:
         start, total_bytes = _content_range(request.headers["Content-Range"], size_bytes)
         if total_bytes > max_bytes:
             raise Refusal(413, Code.BODY_TOO_LARGE, f"a model has at most {max_bytes} bytes")
-        there = shelf.put_part(digest, checked_chunks(), start=start, total_bytes=total_bytes, owner=_owner())
+        there = shelf.put_part(
+            digest, checked_chunks(visit().asked), start=start, total_bytes=total_bytes, owner=_owner()
+        )
         return _received(digest, there), 201 if there == total_bytes else 202
 
     @routes.get("/v1/models/<digest>/upload")
@@ -60,7 +63,7 @@ def _received(digest: str, size_bytes: int) -> Response:
 
 def _owner() -> str:
     """Who is charged for what this request stores."""
-    return g.account or EVERYONE
+    return visit().account or EVERYONE
 
 
 def _content_range(text: str, size_bytes: int) -> tuple[int, int]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flask import Blueprint, Response, jsonify
 
-from gateway.acceptance import Acceptance
 from gateway.accounts import is_hash
 from gateway.admission import Admit
 from gateway.bodies import hex_member
@@ -15,25 +12,21 @@ from gateway.config import Limits
 from gateway.errors import Code, Refusal
 from gateway.shown import operation_view, submission_view
 from gateway.store import Store
+from gateway.visit import visit
 
 
 def work_routes(
     *,
-    acceptance: Acceptance,
     cases: Cases,
     store: Store,
     admit: Admit,
     limits: Limits,
-    now_s: Callable[[], float],
 ) -> Blueprint:
     """Take transactions and operations, and tell what became of them."""
     routes = Blueprint("work", __name__)
 
-    @routes.post("/v1/transactions")
-    def post_transaction() -> tuple[Response, int]:
-        raw = hex_member("raw", max_bytes=limits.max_json_bytes)
-        submission, new = acceptance.take(raw, now_s=now_s(), admit=admit)
-        return jsonify(submission_view(submission)), 202 if new else 200
+    # Answered by `gateway.intake`, before anything is asked here.
+    routes.add_url_rule("/v1/transactions", "post_transaction", methods=["POST"])
 
     @routes.get("/v1/transactions/<key>")
     def get_transaction(key: str) -> Response:
@@ -44,7 +37,8 @@ def work_routes(
 
     @routes.post("/v1/operations")
     def post_operation() -> tuple[Response, int]:
-        operation, new = cases.take(hex_member("call", max_bytes=limits.max_json_bytes), admit=admit)
+        call = hex_member(visit().asked, "call", max_bytes=limits.max_json_bytes)
+        operation, new = cases.take(call, admit=admit)
         return jsonify(operation_view(operation)), 202 if new else 200
 
     @routes.get("/v1/operations/<key>")

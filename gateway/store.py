@@ -36,7 +36,6 @@ from gateway.submissions import (
     mark_reorganised,
     mark_sending,
     read_submissions,
-    sends_of,
 )
 from gateway.tables import (
     ATTEMPTS,
@@ -335,7 +334,7 @@ class Store:
                     db.execute(
                         sa.update(OPERATIONS)
                         .where(
-                            OPERATIONS.c.batch == carried[event.transaction],
+                            OPERATIONS.c.batch == carried[event.transaction].id,
                             OPERATIONS.c.place == event.place,
                         )
                         .values(batch=None, place=None, note=event.args["error"])
@@ -344,7 +343,7 @@ class Store:
             oldest = min(block.number, max(final_block, 0)) - _KEPT_BLOCKS  # all that may still be reorganised is kept
             db.execute(sa.delete(BLOCKS).where(BLOCKS.c.number <= oldest))
             mark_final(db, final_block)
-            return sends_of(db, list(carried.values()))
+            return [one.sends for one in carried.values()]
 
     def finalise(self, final_block: int) -> None:
         """Finalise what lies at or below `final_block`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from gateway.answers import Outcome
 from gateway.policy import CheckedTransaction
@@ -23,7 +23,7 @@ from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
 # What every transaction comes by is put together once: that costs more than to carry it out.
 
 IN_NO_BLOCK: Final = (State.ACCEPTED, State.READY, State.BROADCAST)
-_MOST_AT_ONCE: Final = 500
+_MOST_AT_ONCE: Final = 512
 """Keys in one query."""
 
 LOOK_UP: Final = Prepared(
@@ -49,8 +49,10 @@ _SEND: Final = Prepared(
     .where(ATTEMPTS.c.hash == sa.bindparam("key"))
     .values(sent_at_s=sa.bindparam("now_s"), sends=ATTEMPTS.c.sends + sa.literal_column("1"))
 )
+_OF_THE_SAME: Final = ATTEMPTS.alias()
+_SENDS: Final = sa.select(sa.func.sum(_OF_THE_SAME.c.sends)).where(_OF_THE_SAME.c.submission == SUBMISSIONS.c.id)
 _WATCHED: Final = (
-    sa.select(ATTEMPTS.c.hash, SUBMISSIONS.c.id, SUBMISSIONS.c.state)
+    sa.select(ATTEMPTS.c.hash, SUBMISSIONS.c.id, SUBMISSIONS.c.state, _SENDS.scalar_subquery().label("sends"))
     .join(SUBMISSIONS, ATTEMPTS.c.submission == SUBMISSIONS.c.id)
     .where(ATTEMPTS.c.hash.in_(sa.bindparam("transactions", expanding=True)))
 )
@@ -59,12 +61,7 @@ _SHOW: Final = Prepared(
     .where(SUBMISSIONS.c.id == sa.bindparam("key"))
     .values({name: sa.bindparam(f"new_{name}") for name in ("state", "mined", "block", "succeeded", "gas", "note")})
 )
-
-_ATTEMPTS_OF: Final = (
-    sa.select(ATTEMPTS)
-    .where(ATTEMPTS.c.submission.in_(sa.bindparam("keys", expanding=True)))
-    .order_by(ATTEMPTS.c.submission, ATTEMPTS.c.number)
-)
+_OF_ATTEMPT: Final = (ATTEMPTS.c.hash, ATTEMPTS.c.raw, ATTEMPTS.c.sent_at_s, ATTEMPTS.c.sends)
 
 
 def read_submissions(
@@ -75,15 +72,15 @@ def read_submissions(
     most: int | None = None,
 ) -> list[Submission]:
     """Return the chosen ones, by account and nonce, at most so many; `values` are those of the choice's parameters."""
-    picked = sa.select(SUBMISSIONS).where(chosen).order_by(SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce).limit(most)
-    rows = db.execute(picked, values or {}).mappings().all()
-    attempts: dict[str, list[Attempt]] = {}
-    for begin in range(0, len(rows), _MOST_AT_ONCE):
-        keys = [row["id"] for row in rows[begin : begin + _MOST_AT_ONCE]]
-        for row in db.execute(_ATTEMPTS_OF, {"keys": keys}).mappings():
-            attempts.setdefault(row["submission"], []).append(_attempt(row))
-    # PostgreSQL: what the reaper deleted since the first query has none
-    return [_submission(row, attempts[row["id"]]) for row in rows if row["id"] in attempts]
+    order = (SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce, SUBMISSIONS.c.id)
+    picked = sa.select(SUBMISSIONS).where(chosen).order_by(*order).limit(most).subquery()
+    rows = db.execute(
+        sa.select(picked, *_OF_ATTEMPT)
+        .join(ATTEMPTS, ATTEMPTS.c.submission == picked.c.id)
+        .order_by(picked.c.sender, picked.c.nonce, picked.c.id, ATTEMPTS.c.number),
+        values or {},
+    )
+    return [_submission(list(several)) for _, several in groupby(rows, key=lambda row: row.id)]
 
 
 def find_submission(db: Connection, transaction: str) -> Submission | None:
@@ -183,14 +180,22 @@ def mark_sending(db: Connection, sent: Sequence[Submission], *, now_s: float) ->
     _SEND.many(db, [{"key": one.newest.hash, "now_s": now_s} for one in sent])
 
 
-def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, str]:
-    """Note that a block holds transactions; return, by hash, to which submission each belongs that is not foreign."""
-    owners: dict[str, str] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A submission that a block holds: its id, and how often it was handed to a node."""
+
+    id: str
+    sends: int
+
+
+def mark_mined(db: Connection, shown: Sequence[Mined], block: int) -> dict[str, Carried]:
+    """Note that a block holds transactions; return, by hash, the submission of each that is not foreign."""
+    owners: dict[str, Carried] = {}
     moved: list[dict[str, object]] = []
     for some in _some(shown):
         by_hash = {one.hash: one for one in some}
-        for row in db.execute(_WATCHED, {"transactions": list(by_hash)}):
-            owners[row.hash] = row.id
+        for row in db.execute(_WATCHED, {"transactions": _padded(list(by_hash))}):
+            owners[row.hash] = Carried(id=row.id, sends=int(row.sends))
             if State(row.state) in TERMINAL:
                 continue
             one = by_hash[row.hash]
@@ -214,12 +219,12 @@ def _some(shown: Sequence[Mined]) -> Iterator[Sequence[Mined]]:
         yield shown[begin : begin + _MOST_AT_ONCE]
 
 
-def sends_of(db: Connection, ids: Sequence[str]) -> list[int]:
-    """Return how often each of these was handed to a node."""
-    if not ids:
-        return []
-    sends = sa.select(sa.func.sum(ATTEMPTS.c.sends)).where(ATTEMPTS.c.submission.in_(ids))
-    return [int(one) for one in db.execute(sends.group_by(ATTEMPTS.c.submission)).scalars()]
+def _padded(keys: list[str]) -> list[str]:
+    """Repeat the last one until there are a power of two.
+
+    A statement with hundreds of places is large, and a connection to SQLite keeps those it has seen lately.
+    """
+    return keys + keys[-1:] * ((1 << (len(keys) - 1).bit_length()) - len(keys))
 
 
 def mark_final(db: Connection, final_block: int) -> None:
@@ -256,22 +261,22 @@ def mark_reorganised(db: Connection, last_good: int) -> None:
     )
 
 
-def _attempt(row: RowMapping) -> Attempt:
-    return Attempt(hash=row["hash"], raw=bytes(row["raw"]), sent_at_s=row["sent_at_s"], sends=row["sends"])
-
-
-def _submission(row: RowMapping, attempts: Sequence[Attempt]) -> Submission:
+def _submission(rows: Sequence[sa.Row[Any]]) -> Submission:
+    """A submission, of which a row tells with each of its attempts."""
+    row = rows[0]
     return Submission(
-        id=row["id"],
-        sender=row["sender"],
-        nonce=row["nonce"],
-        function=row["function"],
-        state=State(row["state"]),
-        attempts=tuple(attempts),
-        said=None if row["said"] is None else Outcome(row["said"]),
-        mined=row["mined"],
-        block=row["block"],
-        succeeded=row["succeeded"],
-        gas=row["gas"],
-        note=row["note"],
+        id=row.id,
+        sender=row.sender,
+        nonce=row.nonce,
+        function=row.function,
+        state=State(row.state),
+        attempts=tuple(
+            Attempt(hash=one.hash, raw=bytes(one.raw), sent_at_s=one.sent_at_s, sends=one.sends) for one in rows
+        ),
+        said=None if row.said is None else Outcome(row.said),
+        mined=row.mined,
+        block=row.block,
+        succeeded=row.succeeded,
+        gas=row.gas,
+        note=row.note,
     )

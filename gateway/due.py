@@ -6,7 +6,6 @@ Up to the first gap all may be sent; what lies behind it waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.answers import Outcome
+from gateway.prepared import Prepared
 from gateway.records import Submission
 from gateway.submission import State
 from gateway.submissions import IN_NO_BLOCK, read_submissions
-from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
+from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce, stands_at
 
 _UNSENT: Final = (State.ACCEPTED, State.READY)
 
@@ -37,15 +37,17 @@ _STALE: Final = sa.and_(
     ),
 )
 """To be looked after; what the operator can raise at once is not waited for."""
-_ACCOUNTS_DUE: Final = sa.union(
-    sa.select(SUBMISSIONS.c.sender).where(SUBMISSIONS.c.state.in_(_UNSENT)),
-    sa.select(SUBMISSIONS.c.sender).where(_STALE),
+_ACCOUNTS_DUE: Final = Prepared(
+    sa.union(
+        sa.select(SUBMISSIONS.c.sender).where(stands_at(_UNSENT)),
+        sa.select(SUBMISSIONS.c.sender).where(_STALE),
+    )
 )
 
 _OF_ACCOUNT: Final = SUBMISSIONS.c.sender == sa.bindparam("account")
 _NEXT_NONCE: Final = SUBMISSIONS.c.nonce + 1
 _NEXT: Final = SUBMISSIONS.alias("next_one")
-_ENDS_A_RUN: Final = (
+_ENDS_A_RUN: Final = Prepared(
     sa.select(_NEXT_NONCE)
     .where(
         _OF_ACCOUNT,
@@ -63,31 +65,29 @@ _ENDS_A_RUN: Final = (
 
 
 _FROM_USED_ON: Final = sa.and_(_OF_ACCOUNT, SUBMISSIONS.c.nonce >= sa.bindparam("used"))
-_FIRST: Final = sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, holds_its_nonce())
+_FIRST: Final = Prepared(sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, holds_its_nonce()))
 _TO_SEND: Final = sa.and_(
     _FROM_USED_ON,
     sa.or_(
-        sa.and_(SUBMISSIONS.c.state.in_(_UNSENT), SUBMISSIONS.c.nonce < sa.bindparam("following")),
+        sa.and_(stands_at(_UNSENT), SUBMISSIONS.c.nonce < sa.bindparam("following")),
         _STALE,
     ),
 )
-_OVERTAKEN: Final = sa.and_(
-    _OF_ACCOUNT, SUBMISSIONS.c.state.in_(IN_NO_BLOCK), SUBMISSIONS.c.nonce < sa.bindparam("used")
-)
+_OVERTAKEN: Final = sa.and_(_OF_ACCOUNT, stands_at(IN_NO_BLOCK), SUBMISSIONS.c.nonce < sa.bindparam("used"))
 _HELD_BACK: Final = sa.and_(
     _OF_ACCOUNT,
     SUBMISSIONS.c.state == State.ACCEPTED,
     SUBMISSIONS.c.nonce > sa.bindparam("following"),
     SUBMISSIONS.c.note.is_distinct_from(sa.bindparam("words")),
 )
-_IS_OVERTAKEN: Final = sa.select(sa.exists().where(_OVERTAKEN))
-_IS_HELD_BACK: Final = sa.select(sa.exists().where(_HELD_BACK))
+_IS_OVERTAKEN: Final = Prepared(sa.select(sa.exists().where(_OVERTAKEN)))
+_IS_HELD_BACK: Final = Prepared(sa.select(sa.exists().where(_HELD_BACK)))
 _HOLD_BACK: Final = sa.update(SUBMISSIONS).where(_HELD_BACK).values(note=sa.bindparam("words"))
 
 
 def accounts_due(db: Connection, *, operator: str, stale_s: float) -> list[str]:
     """Return the accounts that have something to send; what was sent up to `stale_s` is looked after."""
-    return sorted(db.execute(_ACCOUNTS_DUE, {"operator": operator, "stale_s": stale_s}).scalars())
+    return sorted(account for (account,) in _ACCOUNTS_DUE(db, {"operator": operator, "stale_s": stale_s}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +128,8 @@ def read_due(db: Connection, account: str, used: int, *, operator: str, stale_s:
         following=following,
         first=first,
         to_send=read_submissions(db, _TO_SEND, values, most=most),
-        overtaken=bool(db.execute(_IS_OVERTAKEN, values).scalar()),
-        held_back=bool(db.execute(_IS_HELD_BACK, values).scalar()),
+        overtaken=bool(_IS_OVERTAKEN(db, values)[0][0]),
+        held_back=bool(_IS_HELD_BACK(db, values)[0][0]),
     )
 
 
@@ -138,12 +138,12 @@ def read_free_nonce(db: Connection, account: str, at_least: int) -> int:
     return _run_of_nonces(db, {"account": account, "used": at_least})[1]
 
 
-def _run_of_nonces(db: Connection, values: Mapping[str, Any]) -> tuple[int | None, int]:
+def _run_of_nonces(db: Connection, values: dict[str, Any]) -> tuple[int | None, int]:
     """The lowest nonce from the used one on that something here holds, and the lowest that nothing holds."""
-    first = db.execute(_FIRST, values).scalar()
+    ((first,),) = _FIRST(db, values)
     used = int(values["used"])
-    after_run = db.execute(_ENDS_A_RUN, values).scalar() if first == used else None
-    return first, used if after_run is None else int(after_run)  # PostgreSQL: freed since we looked
+    after_run = _ENDS_A_RUN(db, values) if first == used else []
+    return first, int(after_run[0][0]) if after_run else used  # PostgreSQL: freed since we looked
 
 
 def read_overtaken(db: Connection, account: str, used: int) -> list[Submission]:

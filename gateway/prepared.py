@@ -7,6 +7,7 @@ them. Here a statement is put into words once for each kind of database; values 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,9 +18,9 @@ class Prepared:
     """A statement that is put into words once for each kind of database. Safe to share between threads."""
 
     def __init__(self, statement: sa.sql.ClauseElement) -> None:
-        """Prepare a statement whose parameters are all `sa.bindparam`s."""
+        """Prepare a statement; all that it does not say by itself are `sa.bindparam`s."""
         self._statement = statement
-        self._words: dict[str, tuple[str, list[str] | None]] = {}
+        self._words: dict[str, _Words] = {}
 
     def __call__(self, db: Connection, values: dict[str, object]) -> list[tuple[Any, ...]]:
         """Carry it out within a transaction; return its rows."""
@@ -29,25 +30,46 @@ class Prepared:
         """Carry it out within a transaction for each of several sets of values."""
         if not several:
             return
-        words, order = self._in_words(db.dialect)
-        values = several if order is None else [[one[name] for name in order] for one in several]
-        with as_sqlalchemy_raises(db.dialect, words):
-            db.connection.cursor().executemany(words, values)
+        words = self._in_words(db.dialect)
+        values: Any = [words.filled_in(one) for one in several]
+        with as_sqlalchemy_raises(db.dialect, words.text):
+            db.connection.cursor().executemany(words.text, values)
 
     def on(
         self, connection: sa.PoolProxiedConnection, dialect: sa.Dialect, values: dict[str, object]
     ) -> list[tuple[Any, ...]]:
         """Carry it out on a connection of a driver; return its rows. Raises as SQLAlchemy would."""
-        words, order = self._in_words(dialect)
-        return rows(connection, dialect, words, values if order is None else [values[name] for name in order])
+        words = self._in_words(dialect)
+        return rows(connection, dialect, words.text, words.filled_in(values))
 
-    def _in_words(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
-        """The statement, and the order of its values where they have no names."""
+    def _in_words(self, dialect: sa.Dialect) -> _Words:
         found = self._words.get(dialect.name)
         if found is None:
             compiled: Any = self._statement.compile(dialect=dialect)
-            found = self._words[dialect.name] = (str(compiled), compiled.positiontup)
+            own = {name: value for name, value in compiled.construct_params(_check=False).items() if value is not None}
+            found = self._words[dialect.name] = _Words(str(compiled), compiled.positiontup, own)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """A statement as a database reads it.
+
+    Attributes:
+        text: of the statement.
+        order: of its values, where they have no names.
+        own: values that it has by itself, by name.
+    """
+
+    text: str
+    order: list[str] | None
+    own: dict[str, object]
+
+    def filled_in(self, values: dict[str, object]) -> dict[str, object] | list[object]:
+        """The values in the way that the driver takes them."""
+        if self.own:
+            values = self.own | values
+        return values if self.order is None else [values[name] for name in self.order]
 
 
 def rows(

@@ -18,7 +18,7 @@ from gateway.policy import CheckedTransaction
 from gateway.prepared import Prepared
 from gateway.records import Attempt, Mined, Submission
 from gateway.submission import TERMINAL, Happening, State, after
-from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce
+from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce, stands_at
 
 # What every transaction comes by is put together once: that costs more than to carry it out.
 
@@ -30,7 +30,7 @@ LOOK_UP: Final = Prepared(
     sa.select(
         sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == sa.bindparam("transaction")).scalar_subquery(),
         sa.exists().where(
-            SUBMISSIONS.c.state.in_([sa.literal_column(repr(one.value)) for one in IN_NO_BLOCK]),
+            stands_at(IN_NO_BLOCK),
             SUBMISSIONS.c.sender == sa.bindparam("account"),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from copy import copy
 from typing import Any, Final
@@ -14,7 +14,7 @@ from gateway.cooperation import elsewhere
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.kept import Kept
 from gateway.prepared import Prepared, as_sqlalchemy_raises, rows
-from gateway.submission import FREED, LOST
+from gateway.submission import FREED, LOST, State
 
 _HOLDS_ITS_NONCE: Final = f"state NOT IN ({', '.join(repr(one.value) for one in FREED)})"
 
@@ -279,6 +279,11 @@ def _columns(db: Connection, table: str) -> set[str]:
 def holds_its_nonce(name: str = SUBMISSIONS.name) -> sa.TextClause:
     """The condition of `one_holder_of_a_nonce`, in its own words, on submissions under a name: only so is it found."""
     return sa.text(f"{name}.{_HOLDS_ITS_NONCE}")
+
+
+def stands_at(states: Iterable[State]) -> sa.ColumnElement[bool]:
+    """The condition of a submission that stands at one of some states, which are part of its words."""
+    return SUBMISSIONS.c.state.in_([sa.literal_column(repr(one.value)) for one in states])
 
 
 @contextmanager

@@ -419,7 +419,7 @@ def test_18_of_two_gateways_on_one_database_one_works_and_the_other_takes_over(f
             lease=Lease(far.database, holder=holder, lasts_s=lasts_s),
         )
 
-    first, second = worker("first", 0.2), worker("second", 60)
+    first, second = worker("first", 2), worker("second", 60)
     key = far.accepted(far.buy(ALICE))
     assert first.broadcast() == 1
     assert second.broadcast() == 0

@@ -70,8 +70,9 @@ class Intake:
         asked.url_rule = self._rule
         visit = self._visits.begin(asked)
         try:
-            response = self._door.leave(visit, self._answer(visit))
-            return self._visits.answered(visit, response)(environ, start_response)
+            response = self._visits.answered(visit, self._door.leave(visit, self._answer(visit)))
+            start_response(response.status, response.headers.to_wsgi_list())
+            return [response.get_data()]
         finally:
             self._visits.end(visit)
 

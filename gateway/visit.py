@@ -66,8 +66,9 @@ class Visits:
         self._metrics.http_latency.labels(method, route, response.status_code).observe(taken_s)
         response.headers["X-Request-Id"] = REQUEST.get()
         level = logging.DEBUG if route in _LOOKING else logging.INFO
-        told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
-        event(_log, level, "answered", **told)
+        if _log.isEnabledFor(level):
+            told = {"method": method, "route": route, "status": response.status_code, "ms": round(taken_s * 1000, 1)}
+            event(_log, level, "answered", **told)
         return response
 
     def end(self, one: Visit) -> None:

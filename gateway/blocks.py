@@ -101,6 +101,11 @@ def read_block(answer: Any) -> SeenBlock:
     )
 
 
+def read_block_hash(answer: Any) -> str:
+    """Read the hash of a block, 0x-prefixed, out of the same or of a shorter answer."""
+    return _hash(answer["hash"])
+
+
 def read_receipt(answer: Any) -> Receipt:
     """Read what a node says to `eth_getTransactionReceipt`."""
     return Receipt(

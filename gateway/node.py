@@ -19,7 +19,7 @@ from web3.types import RPCEndpoint, Wei
 from contracts.chain import ChainProfile, Finality
 from contracts.identity import Fees
 from gateway.answers import Outcome, meaning
-from gateway.blocks import Log, Receipt, SeenBlock, read_block, read_logs, read_receipt
+from gateway.blocks import Log, Receipt, SeenBlock, read_block, read_block_hash, read_logs, read_receipt
 from gateway.errors import ChainMismatch, NodeUnavailable
 from gateway.fees import FeeRules, market
 
@@ -93,7 +93,7 @@ class Node:
     def block_hash(self, number: int) -> str:
         """Return the hash of the block that has this number now, 0x-prefixed."""
         with _faults():
-            return "0x" + bytes(self._web3.eth.get_block(number)["hash"]).hex()
+            return read_block_hash(self._ask("eth_getBlockByNumber", hex(number), False))
 
     def receipt(self, transaction: str) -> Receipt | None:
         """Return the receipt of a transaction by its 0x-prefixed hash, None if no block of the chain holds it."""

@@ -7,7 +7,6 @@ from `gateway.errors.Code`; `retry` says whether the same request may succeed la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from flask import Flask, g, request, request_started
 
@@ -34,14 +33,6 @@ from gateway.store import Store
 from gateway.turnstile import Turnstile
 from gateway.visit import Visits, visit
 from gateway.waiting import Waiting
-
-
-class _Synchronous(Flask):
-    """Flask, where no function is a coroutine: it would look at each anew for every request."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return it as it is."""
-        return func
 
 
 def create_app(
@@ -77,7 +68,7 @@ def create_app(
         wake: told when there is something to send.
         visits: names and counts requests.
     """
-    app = _Synchronous("gateway", static_folder=None)
+    app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_model_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no browser of another site is served
     app.json.sort_keys = False  # type: ignore[attr-defined]  # DefaultJSONProvider

@@ -94,7 +94,7 @@ def read_block(answer: Any) -> SeenBlock:
     """Read what a node says to `eth_getBlockByNumber` with transactions in full."""
     return SeenBlock(
         number=_number(answer["number"]),
-        hash=_hash(answer["hash"]),
+        hash=read_block_hash(answer),
         parent=_hash(answer["parentHash"]),
         time_s=_number(answer["timestamp"]),
         transactions=tuple(_transaction(one) for one in answer["transactions"]),

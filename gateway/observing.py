@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from flask import Flask, Response, jsonify
@@ -18,8 +17,6 @@ from gateway.store import Store
 from gateway.tables import Database
 from gateway.views import Json
 from gateway.watch import Watch, Watched
-
-_log = logging.getLogger(__name__)
 
 
 def observe(

@@ -46,7 +46,7 @@ class Prepared:
         found = self._words.get(dialect.name)
         if found is None:
             compiled: Any = self._statement.compile(dialect=dialect)
-            own = {name: value for name, value in compiled.construct_params(_check=False).items() if value is not None}
+            own = {name: value for name, value in compiled.params.items() if value is not None}
             found = self._words[dialect.name] = _Words(str(compiled), compiled.positiontup, own)
         return found
 

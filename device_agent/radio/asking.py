@@ -20,11 +20,11 @@ from device_agent.radio import Endpoint, Medium, RadioId
 from device_agent.radio.gatt import read_from
 from device_agent.radio.link_record import Reason
 
-_FIRST_REST_S: Final = 15.0
-_RESTS_GROW: Final = 4
+TURN_S: Final = 20.0
+"""How long the device with the lesser id has to ask; the other one's turn comes in the middle of its rests."""
+_FIRST_REST_S: Final = 2 * TURN_S
+_KNOWN_REST_S: Final = 15.0
 _MOST_ASKED: Final = 64
-TURN_S: Final = 35.0
-"""How long the device with the lesser id has to ask: when one asks and asks again, the other one does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,14 @@ class Questions:
         return min(waiting)[1] if waiting else None
 
     def asked(self, radio_id: RadioId, now_s: float) -> None:
-        """Leave an id alone for a while, and for four times longer each time."""
+        """Leave an id alone for a while, and for twice as long each time."""
         one = self._asked.setdefault(radio_id, _Asked(next_s=now_s))
-        one.next_s = now_s + _FIRST_REST_S * _RESTS_GROW**one.tries
+        one.next_s = now_s + _FIRST_REST_S * 2**one.tries
         one.tries += 1
 
     def spared(self, radio_id: RadioId, now_s: float) -> None:
         """Leave an id alone for a little while: it is known who shows it, as long as that one is in range."""
-        self._asked[radio_id] = _Asked(next_s=now_s + _FIRST_REST_S)
+        self._asked[radio_id] = _Asked(next_s=now_s + _KNOWN_REST_S)
 
 
 class LinkAsking:

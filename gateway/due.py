@@ -16,7 +16,7 @@ from gateway.answers import Outcome
 from gateway.prepared import Prepared
 from gateway.records import Submission
 from gateway.submission import State
-from gateway.submissions import IN_NO_BLOCK, read_submissions
+from gateway.submissions import IN_NO_BLOCK, choice, read_submissions
 from gateway.tables import ATTEMPTS, SUBMISSIONS, holds_its_nonce, stands_at
 
 _UNSENT: Final = (State.ACCEPTED, State.READY)
@@ -66,12 +66,15 @@ _ENDS_A_RUN: Final = Prepared(
 
 _FROM_USED_ON: Final = sa.and_(_OF_ACCOUNT, SUBMISSIONS.c.nonce >= sa.bindparam("used"))
 _FIRST: Final = Prepared(sa.select(sa.func.min(SUBMISSIONS.c.nonce)).where(_FROM_USED_ON, holds_its_nonce()))
-_TO_SEND: Final = sa.and_(
-    _FROM_USED_ON,
-    sa.or_(
-        sa.and_(stands_at(_UNSENT), SUBMISSIONS.c.nonce < sa.bindparam("following")),
-        _STALE,
+_TO_SEND: Final = choice(
+    sa.and_(
+        _FROM_USED_ON,
+        sa.or_(
+            sa.and_(stands_at(_UNSENT), SUBMISSIONS.c.nonce < sa.bindparam("following")),
+            _STALE,
+        ),
     ),
+    most=sa.bindparam("most", type_=sa.Integer),
 )
 _OVERTAKEN: Final = sa.and_(_OF_ACCOUNT, stands_at(IN_NO_BLOCK), SUBMISSIONS.c.nonce < sa.bindparam("used"))
 _HELD_BACK: Final = sa.and_(
@@ -127,7 +130,7 @@ def read_due(db: Connection, account: str, used: int, *, operator: str, stale_s:
     return Due(
         following=following,
         first=first,
-        to_send=read_submissions(db, _TO_SEND, values, most=most),
+        to_send=read_submissions(db, _TO_SEND, values | {"most": most}),
         overtaken=bool(_IS_OVERTAKEN(db, values)[0][0]),
         held_back=bool(_IS_HELD_BACK(db, values)[0][0]),
     )
@@ -148,7 +151,7 @@ def _run_of_nonces(db: Connection, values: dict[str, Any]) -> tuple[int | None, 
 
 def read_overtaken(db: Connection, account: str, used: int) -> list[Submission]:
     """Return what is in no block known here though the account's nonce is beyond it."""
-    return read_submissions(db, _OVERTAKEN, {"account": account, "used": used})
+    return read_submissions(db, choice(_OVERTAKEN), {"account": account, "used": used})
 
 
 def mark_held_back(db: Connection, account: str, following: int, waits: str) -> None:

@@ -27,6 +27,7 @@ from gateway.records import Block, Mined, NewEvent, Operation, Submission
 from gateway.submission import TERMINAL, Happening, State, after
 from gateway.submissions import (
     LOOK_UP,
+    choice,
     find_holder,
     find_submission,
     insert_attempt,
@@ -213,12 +214,12 @@ class Store:
     def submissions(self) -> list[Submission]:
         """Return all there are, by account and nonce."""
         with self._db.read() as db:
-            return read_submissions(db, sa.true())
+            return read_submissions(db, choice(sa.true()))
 
     def unsettled(self) -> list[Submission]:
         """Return everything not yet terminal, by account and nonce."""
         with self._db.read() as db:
-            return read_submissions(db, SUBMISSIONS.c.state.not_in(list(TERMINAL)))
+            return read_submissions(db, choice(SUBMISSIONS.c.state.not_in(list(TERMINAL))))
 
     def free_nonce(self, account: str, *, at_least: int) -> int:
         """Return the lowest nonce from `at_least` on that nothing held here uses: a gap comes first."""

@@ -64,36 +64,36 @@ _SHOW: Final = Prepared(
 _OF_ATTEMPT: Final = (ATTEMPTS.c.hash, ATTEMPTS.c.raw, ATTEMPTS.c.sent_at_s, ATTEMPTS.c.sends)
 
 
-def read_submissions(
-    db: Connection,
-    chosen: sa.ColumnElement[bool],
-    values: Mapping[str, object] | None = None,
-    *,
-    most: int | None = None,
-) -> list[Submission]:
-    """Return the chosen ones, by account and nonce, at most so many; `values` are those of the choice's parameters."""
+def choice(chosen: sa.ColumnElement[bool], *, most: sa.BindParameter[int] | None = None) -> sa.Select[tuple[Any, ...]]:
+    """Return the query for the chosen ones with their attempts, by account and nonce, at most so many."""
     order = (SUBMISSIONS.c.sender, SUBMISSIONS.c.nonce, SUBMISSIONS.c.id)
     picked = sa.select(SUBMISSIONS).where(chosen).order_by(*order).limit(most).subquery()
-    rows = db.execute(
+    return (
         sa.select(picked, *_OF_ATTEMPT)
         .join(ATTEMPTS, ATTEMPTS.c.submission == picked.c.id)
-        .order_by(picked.c.sender, picked.c.nonce, picked.c.id, ATTEMPTS.c.number),
-        values or {},
+        .order_by(picked.c.sender, picked.c.nonce, picked.c.id, ATTEMPTS.c.number)
     )
+
+
+def read_submissions(
+    db: Connection, wanted: sa.Select[tuple[Any, ...]], values: Mapping[str, object] | None = None
+) -> list[Submission]:
+    """Return those of a `choice`; `values` are those of its parameters."""
+    rows = db.execute(wanted, values or {})
     return [_submission(list(several)) for _, several in groupby(rows, key=lambda row: row.id)]
 
 
 def find_submission(db: Connection, transaction: str) -> Submission | None:
     """Return the submission that has a transaction of this hash among its attempts."""
     key = db.execute(sa.select(ATTEMPTS.c.submission).where(ATTEMPTS.c.hash == transaction)).scalar()
-    found = [] if key is None else read_submissions(db, SUBMISSIONS.c.id == key)
+    found = [] if key is None else read_submissions(db, choice(SUBMISSIONS.c.id == key))
     return found[0] if found else None
 
 
 def find_holder(db: Connection, sender: str, nonce: int) -> Submission | None:
     """Return the submission that has taken an account's nonce."""
     held = read_submissions(
-        db, sa.and_(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.nonce == nonce, holds_its_nonce())
+        db, choice(sa.and_(SUBMISSIONS.c.sender == sender, SUBMISSIONS.c.nonce == nonce, holds_its_nonce()))
     )
     return held[0] if held else None
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from contracts.identity import Fees, Identity
 from gateway.answers import Outcome, needed_tip_wei
+from gateway.due import Due
 from gateway.fees import raised
 from gateway.logs import event
 from gateway.metrics import Metrics
@@ -78,8 +79,13 @@ class Broadcaster:
         stale_s = now_s - self._resend_after_s
         due: list[Submission] = []
         accounts = self._store.accounts_due(operator=self._operator.address, stale_s=stale_s)
+        overtaken: list[str] = []
         for account, used in self._node.nonces(accounts).items():
-            due += self._due(account, used, stale_s=stale_s, now_s=now_s)
+            found = self._due(account, used, stale_s=stale_s, now_s=now_s)
+            due += found.to_send
+            if found.overtaken:
+                overtaken.append(account)
+        self._settle(overtaken)
         due = list(self._looked_after(due, now_s=now_s))
         self._store.sending(due, now_s=now_s)
         said: dict[str, tuple[Outcome, str | None]] = {}
@@ -92,17 +98,15 @@ class Broadcaster:
         self._store.answered(said)
         return len(answers)
 
-    def _due(self, account: str, used: int, *, stale_s: float, now_s: float) -> list[Submission]:
+    def _due(self, account: str, used: int, *, stale_s: float, now_s: float) -> Due:
         due = self._store.due(
             account, used, operator=self._operator.address, stale_s=stale_s, waits=WAITS_NOTE, most=_AT_ONCE
         )
-        if due.overtaken:
-            self._settle(account)
         if account == self._operator.address and due.first is not None:
             self._fill_gap(used, due.first, now_s=now_s)
         if due.held_back:
             self._store.hold_back(account, due.following, waits=WAITS_NOTE)
-        return due.to_send
+        return due
 
     def _ours(self, one: Submission) -> bool:
         return one.sender == self._operator.address
@@ -165,15 +169,18 @@ class Broadcaster:
             event(_log, logging.WARNING, "gap filled in the operator's nonces", submission=checked.id, nonce=nonce)
             self._store.begin_batch(checked, (), now_s=now_s, note=GAP_NOTE)
 
-    def _settle(self, account: str) -> None:
-        """Tell that another transaction took a nonce, once that is beyond doubt.
+    def _settle(self, accounts: Sequence[str]) -> None:
+        """Tell that another transaction took a nonce of some accounts, once that is beyond doubt.
 
         A used nonce alone says nothing: it may be ours that was mined. So we wait until the block in which the
         nonce is used is final and the index has consumed that very block: had it held ours, the state would tell.
         """
+        if not accounts:
+            return
         final = min(self._node.final_height(), self._node.height())
         if self._store.block_hash(final) != self._node.block_hash(final):
             return
-        used = self._node.nonce(account, block=final)
-        for one in self._store.overtaken(account, used):
-            self._store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)
+        for account in accounts:
+            used = self._node.nonce(account, block=final)
+            for one in self._store.overtaken(account, used):
+                self._store.happened(one, Happening.NONCE_TAKEN, note=TAKEN_NOTE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
@@ -76,9 +76,19 @@ class Places:
 
 
 def confirm(
-    store: Store, node: Node, *, ours: Ours, first_block: int, genesis: str, places: Places, metrics: Metrics
+    store: Store,
+    node: Node,
+    *,
+    ours: Ours,
+    first_block: int,
+    genesis: str,
+    places: Places,
+    metrics: Metrics,
+    enough: Callable[[], bool],
 ) -> int:
     """Consume the blocks the node has and the store has not; return how many.
+
+    While there are more, `enough` is asked after each look whether they are to wait: one at the least is consumed.
 
     A block whose parent is not the one consumed before it means a reorganisation: blocks are forgotten back
     to the last common one, and what they held is broadcast again. Raises `ChainMismatch` when that would undo
@@ -95,7 +105,7 @@ def confirm(
         head = _still_canonical(store, node, head, metrics)
     consumed = 0
     following = first_block if head is None else head.number + 1
-    while following <= height and consumed < _MAX_BLOCKS_A_STEP:
+    while following <= height and consumed < _MAX_BLOCKS_A_STEP and not (consumed and enough()):
         if final - following >= _FAR_BEHIND:
             last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)
             numbers = _telling(node, following, last, ours.contracts)

@@ -32,6 +32,8 @@ _SHORTEST_PAUSE_S = 0.1
 """Between steps, however much comes in."""
 _LOOK_S = 0.25
 """How soon an end is noticed while nothing comes in."""
+_STRETCH_S = 0.1
+"""How long blocks are consumed before it is looked what is to be sent."""
 
 
 class Worker:
@@ -116,8 +118,8 @@ class Worker:
         """Hand due transactions to the node; return how many."""
         return self._broadcaster.broadcast(now_s=self._now_s()) if self._lease.keep() else 0
 
-    def confirm(self) -> int:
-        """Consume new blocks; return how many."""
+    def confirm(self, *, enough: Callable[[], bool] = lambda: False) -> int:
+        """Consume new blocks, one at the least if there are any, until it is `enough`; return how many."""
         if not self._lease.keep():
             return 0
         return confirm(
@@ -128,6 +130,7 @@ class Worker:
             genesis=self._deployment.genesis_hash,
             places=self._places,
             metrics=self._metrics,
+            enough=enough,
         )
 
     def reap(self) -> int:
@@ -149,10 +152,11 @@ class Worker:
         failed = 0
         while not stop.is_set():
             self._woken.clear()
-            failed = 0 if self._step() else failed + 1
+            stretch = _Stretch(_STRETCH_S)
+            failed = 0 if self._step(stretch) else failed + 1
             if failed:
                 stop.wait(pause_s(failed, interval_s=interval_s, chance=jitter()))
-            else:
+            elif not stretch.ended:  # else there are more blocks
                 self._pause(stop, interval_s)
         with contextlib.suppress(StoreUnavailable):
             self._lease.release()
@@ -165,17 +169,35 @@ class Worker:
             if self._woken.wait(min(left_s, _LOOK_S)):
                 return
 
-    def _step(self) -> bool:
+    def _step(self, stretch: _Stretch) -> bool:
+        parts: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("confirm", lambda: self.confirm(enough=stretch)),
+            ("compose", self.compose),
+            ("broadcast", self.broadcast),
+            ("reap", self.reap),
+        )
         well = True
-        for part in (self.confirm, self.compose, self.broadcast, self.reap):
+        for name, part in parts:
             try:
                 part()
             except LeaseLost as error:
-                _log.info("%s: another gateway goes on: %s", part.__name__, error)
+                _log.info("%s: another gateway goes on: %s", name, error)
             except (NodeUnavailable, StoreUnavailable) as error:
                 well = False
-                _log.warning("%s: %s", part.__name__, error)
+                _log.warning("%s: %s", name, error)
         return well
+
+
+class _Stretch:
+    """Some time that begins now; called, it returns whether it has ended, and remembers that it was said so."""
+
+    def __init__(self, length_s: float) -> None:
+        self._end_s = time.monotonic() + length_s
+        self.ended = False
+
+    def __call__(self) -> bool:
+        self.ended = time.monotonic() >= self._end_s
+        return self.ended
 
 
 def pause_s(failed: int, *, interval_s: float, chance: float) -> float:

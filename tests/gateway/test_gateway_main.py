@@ -366,7 +366,7 @@ def test_a_worker_that_cannot_go_on_ends_the_process(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def confirm(_: Worker) -> None:
+    def confirm(_: Worker, **__: object) -> None:
         raise ChainMismatch("the chain was started anew")
 
     monkeypatch.setattr(Worker, "confirm", confirm)

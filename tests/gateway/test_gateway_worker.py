@@ -40,12 +40,32 @@ def test_what_comes_in_is_sent_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch
     assert not thread.is_alive()
 
 
+def test_what_comes_in_is_sent_between_the_blocks_that_are_caught_up_with(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.worker._STRETCH_S", 0.0)
+    while rig.worker.confirm():
+        pass
+    for _ in range(5):
+        rig.mine()
+    begun, stop, done = rig.store.head().number, threading.Event(), []
+
+    def broadcast() -> None:
+        done.append(rig.store.head().number - begun)
+        if len(done) == 5:
+            stop.set()
+
+    monkeypatch.setattr(rig.worker, "broadcast", broadcast)
+    rig.worker.run(stop, interval_s=3600)  # it does not rest while there are blocks
+    assert done == [1, 2, 3, 4, 5]
+
+
 def test_a_silent_node_is_logged_and_tried_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop, seen = threading.Event(), []
 
-    def confirm() -> None:
+    def confirm(**_: object) -> None:
         seen.append("confirm")
         if len(seen) == 3:
             stop.set()
@@ -67,7 +87,7 @@ def test_the_step_under_way_is_finished(rig: Rig, monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_chain_ends_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def confirm() -> None:
+    def confirm(**_: object) -> None:
         raise ChainMismatch("another chain")
 
     monkeypatch.setattr(rig.worker, "confirm", confirm)

@@ -57,7 +57,7 @@ test-bluetooth: $(VENV)/ready-dev data toolchain
 thorough: $(VENV)/ready-dev toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile thorough --timeout 1800 $(THOROUGH) $(PYTEST_ARGS)
 
-# A thousand encounters take ten to twenty minutes on two cores; Ctrl-C ends it.
+# A thousand encounters take three to twenty minutes on two cores, by machine; Ctrl-C ends it.
 SEED := 1
 ENCOUNTERS := 1000
 soak: $(VENV)/ready-dev toolchain

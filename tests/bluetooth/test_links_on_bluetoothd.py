@@ -14,7 +14,7 @@ from device_agent.radio.ble import Timing
 
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 TIMING = Timing(poll_s=0.5)
-LIMIT_S = 150.0
+LIMIT_S = 230.0
 
 
 @pytest.mark.parametrize("legacy", [True, False], ids=["Bluetooth 4", "Bluetooth 5"])

@@ -44,9 +44,9 @@ test: $(VENV)/ready-dev data toolchain
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(addprefix --ignore ,$(APART) tests/field tests/hardware tests/bluetooth) $(PYTEST_ARGS)
 
 # Real agents on hosts of their own, which are network namespaces: needs root, and the packages iproute2 and iptables.
-# They wait more than they compute: three tests at a time keep two cores half busy.
+# They wait more than they compute: four tests at a time keep two cores half busy.
 test-field: $(VENV)/ready-dev data toolchain
-	$(BIN)/python -m pytest -p no:randomly -n 3 --dist worksteal tests/field $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p no:randomly -n 4 --dist worksteal tests/field $(PYTEST_ARGS)
 
 # A real bluetoothd and adapters without a radio, in a Linux kernel that is a program: needs root. It installs what is
 # missing of Debian's packages (bluez, dbus; gcc, flex, bison, bc to build the kernel), and keeps the kernel that it builds.

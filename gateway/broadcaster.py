@@ -177,8 +177,9 @@ class Broadcaster:
         """
         if not accounts:
             return
-        final = min(self._node.final_height(), self._node.height())
-        if self._store.block_hash(final) != self._node.block_hash(final):
+        final = self._node.final_height(self._node.height())
+        consumed = self._store.block_hash(final)
+        if consumed is None or consumed != self._node.block_hash(final):
             return
         for account in accounts:
             used = self._node.nonce(account, block=final)

@@ -163,7 +163,7 @@ class Composer:
         ends = {one.number: over_after(one.call) for one in waiting}
         over = {number for number, last_s in ends.items() if last_s is not None and chain_time_s > last_s}
         closed = [case for case in cases if case.view["closed_block"] is not None]
-        final = self._node.final_height() if closed else 0
+        final = self._node.final_height(self._node.height()) if closed else 0
         for case in closed:
             if case.view["closed_block"] <= final:
                 over |= {one.number for one in case.held if ends[one.number] is None}

@@ -96,15 +96,17 @@ def confirm(
     from that alone.
     """
     height = node.height()
-    final = min(node.final_height(), height)
+    final = node.final_height(height)
     head = store.head()
+    following = first_block if head is None else head.number + 1
     if head is not None:
         if height < head.number:
             node.check_chain(ours.domain.chain_id, genesis)
             raise NodeUnavailable(f"the chain's node is behind: it has block {height}, block {head.number} was seen")
-        head = _still_canonical(store, node, head, metrics)
+        if height == head.number or final - following >= _FAR_BEHIND:  # else the block that follows names its parent
+            head = _still_canonical(store, node, head, metrics)
+            following = head.number + 1
     consumed = 0
-    following = first_block if head is None else head.number + 1
     while following <= height and consumed < _MAX_BLOCKS_A_STEP and not (consumed and enough()):
         if final - following >= _FAR_BEHIND:
             last = min(final, following + _MAX_BLOCKS_A_STEP - consumed - 1)

@@ -61,7 +61,7 @@ class Door:
         request = visit.asked
         visit.counted = request.endpoint in _UNCOUNTED
         peer = _peer(request)
-        if "Authorization" in request.headers:
+        if "HTTP_AUTHORIZATION" in request.environ:
             account = self._signer(request, peer)
             visit.account, visit.counted = account, True
             self._turnstile.device(account)
@@ -96,7 +96,7 @@ class Door:
         """The enrolled device that signed a request, once."""
         self._turnstile.look(peer)
         try:
-            proof = read_proof(request.headers["Authorization"])
+            proof = read_proof(request.environ["HTTP_AUTHORIZATION"])
         except ValueError as error:
             raise self._not_signed_by_device(str(error)) from None
         account = checked_address(proof.account)

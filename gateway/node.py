@@ -74,16 +74,16 @@ class Node:
         with _faults():
             return int(self._web3.eth.block_number)
 
-    def final_height(self) -> int:
-        """Return the number of the newest block that counts as final under the profile."""
-        with _faults():
-            match self.profile.finality:
-                case Finality.INSTANT:
-                    return int(self._web3.eth.block_number)
-                case Finality.FINALIZED_TAG:
-                    return int(self._web3.eth.get_block("finalized")["number"])
-                case Finality.DEPTH:
-                    return max(0, self._web3.eth.block_number - self.profile.finality_depth_blocks)
+    def final_height(self, height: int) -> int:
+        """Return the number of the newest block that counts as final under the profile, of a chain this high."""
+        match self.profile.finality:
+            case Finality.INSTANT:
+                return height
+            case Finality.DEPTH:
+                return max(0, height - self.profile.finality_depth_blocks)
+            case Finality.FINALIZED_TAG:
+                with _faults():
+                    return min(height, int(self._web3.eth.get_block("finalized")["number"]))
 
     def block(self, number: int) -> SeenBlock:
         """Return a block with its transactions in full."""

@@ -92,9 +92,10 @@ class Watch:
         known = self._latest or Watched(facts=None, at_s=self._now_s(), fault=None, models=0, model_bytes=0)
         known = replace(known, models=models, model_bytes=model_bytes)
         try:
+            height = self._node.height()
             facts = NodeFacts(
-                height=self._node.height(),
-                final_height=self._node.final_height(),
+                height=height,
+                final_height=self._node.final_height(height),
                 operator_wei=self._node.balance_wei(self._operator),
             )
         except NodeUnavailable as error:

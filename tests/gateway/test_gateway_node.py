@@ -33,7 +33,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, No
 QUESTIONS: dict[str, Callable[[Node, bytes], object]] = {
     "chain_id": lambda node, _: node.chain_id(),
     "height": lambda node, _: node.height(),
-    "final_height": lambda node, _: node.final_height(),
+    "final_height": lambda node, _: node.final_height(1),
     "block": lambda node, _: node.block(1),
     "block_hash": lambda node, _: node.block_hash(1),
     "receipt": lambda node, key: node.receipt("0x" + key.hex()),

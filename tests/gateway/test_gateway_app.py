@@ -97,6 +97,7 @@ def test_the_next_nonce_fills_a_gap_first(rig: Rig) -> None:
         (b'{"raw": "0x02"}', 400, "malformed_transaction"),
         (b'{"raw": "' + b"0" * 70_000 + b'"}', 413, "body_too_large"),
         ("{\"raw\": \"\N{GREEK SMALL LETTER ALPHA}\"}".encode(), 400, "bad_request"),
+        ('{"raw": "0x02"}'.encode("utf-16"), 400, "bad_request"),  # JSON between programs is UTF-8 (RFC 8259)
     ],
 )  # fmt: skip
 def test_a_body_that_is_none_is_refused(rig: Rig, body: bytes, status: int, expected: str) -> None:

@@ -4,8 +4,9 @@ The nonces that count are those of the newest block and those held here. A node'
 may forget, and Ganache's does not tell.
 
 What is in no block after a while is sent again, unless the node still has it: Ganache executes twice what it is handed
-twice. For the gateway's own account the offer is raised instead, and all attempts are watched: an earlier one may still
-be mined. A device's offer only the device can raise, by handing in the same call for more.
+twice. What Anvil has stranded it is made to drop before. For the gateway's own account the offer is raised instead, and
+all attempts are watched: an earlier one may still be mined. A device's offer only the device can raise, by handing in
+the same call for more.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Broadcaster:
                 if higher is not None:
                     yield higher
                     continue
-            if known:
+            if known and not self._node.free_stranded(one.sender):
                 kept.append(one)
             else:
                 yield one

@@ -159,6 +159,25 @@ class Node:
             except (TransactionNotFound, BlockNotFound):
                 return False
 
+    def free_stranded(self, account: str) -> bool:
+        """Have a local chain drop what its pool holds of an account if it has stranded it; return whether it did.
+
+        Anvil 1.7 strands what comes while the block with the nonce before is made: though it is the account's next, it
+        lies in the queue for good, with all that follow, and is "already imported" when handed over again (seen).
+        """
+        if not self.profile.time_control:
+            return False
+        with _faults():
+            try:
+                queued = self._ask("txpool_inspect")["queued"]
+            except Web3Exception:  # neither Ganache nor the embedded chain knows the question
+                return False
+            nonces = next((nonces for who, nonces in queued.items() if who.lower() == account.lower()), ())
+            if str(self.nonce(account)) not in nonces:
+                return False
+            self._ask("anvil_removePoolTransactions", account)
+            return True
+
     def balance_wei(self, account: str) -> int:
         """Return an account's native balance."""
         with _faults():

@@ -94,6 +94,23 @@ def test_07_what_never_arrived_is_sent_again(far: Far) -> None:
     assert far.state(key) is State.INCLUDED
 
 
+@on_anvil
+def test_07_what_anvil_has_stranded_is_dropped_there_and_sent_again(far: Far) -> None:
+    raws = [far.buy(ALICE, nonce=nonce) for nonce in (2, 3)]
+    for raw in raws:
+        far.chain.web3.eth.send_raw_transaction(raw)
+    far.chain.request("anvil_setNonce", [ALICE.address, "0x2"])  # as a block does that is made while they come
+    keys = [far.accepted(raw) for raw in raws]
+    far.worker.broadcast()  # "already imported"
+    mined(far)
+    assert [far.state(key) for key in keys] == [State.BROADCAST] * 2
+    far.now_s += RESEND_AFTER_S
+    assert far.worker.broadcast() == 2
+    mined(far)
+    assert [far.state(key) for key in keys] == [State.INCLUDED] * 2
+    assert far.nonce(ALICE) == 4
+
+
 @on_ganache
 def test_07_where_the_chain_executes_nonce_0_twice_the_effect_is_single(far: Far) -> None:
     """Ganache 7.9.2: a first transaction that is handed over twice is executed twice."""

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
@@ -378,17 +378,17 @@ def relay_rows(runs: int) -> dict[str, Row]:
         times_ms: list[list[float]] = []
 
         def ours() -> float:
-            rate, times = opened.through_gateway(opened.signing(relay.EACH))
+            rate, times = opened.through_gateway(partial(opened.signing, relay.EACH))
             times_ms.append(sorted(1000 * one for one in times))
             return rate
 
         def theirs() -> float:
-            return opened.through_node(opened.signing(relay.EACH))[0]
+            return opened.through_node(partial(opened.signing, relay.EACH))[0]
 
         pairs = side_by_side(ours, theirs, runs=runs)
         presigned = side_by_side(
-            lambda: opened.through_gateway(opened.signed(relay.EACH))[0],
-            lambda: opened.through_node(opened.signed(relay.EACH))[0],
+            lambda: opened.through_gateway(partial(opened.signed, relay.EACH))[0],
+            lambda: opened.through_node(partial(opened.signed, relay.EACH))[0],
             runs=runs,
         )
     counted = times_ms[1:]  # the first is the warm-up
@@ -414,11 +414,11 @@ def relay_rows(runs: int) -> dict[str, Row]:
 def relay_growth_mb(submissions: int = 20_000) -> Row:
     """Growth of a served gateway's memory over many submissions, after a thousand to warm up."""
     with relay.open_relay() as opened:
-        opened.through_gateway(opened.signed(1000 // len(relay.DEVICES)))
+        opened.through_gateway(partial(opened.signed, 1000 // len(relay.DEVICES)))
         before = memory_mb(opened.pid, "VmRSS")
         grown: list[float] = []
         for _ in range(4):
-            opened.through_gateway(opened.signed(submissions // len(relay.DEVICES) // 4))
+            opened.through_gateway(partial(opened.signed, submissions // len(relay.DEVICES) // 4))
             grown.append(memory_mb(opened.pid, "VmRSS") - before)
     return Row(
         name="relay_growth_mb",

@@ -116,6 +116,7 @@ class Broadcaster:
         """Yield what has to be sent: not what the node still has, and with higher offers where they are ours."""
         asked: Fees | None = None
         kept: list[Submission] = []
+        looked_at: set[str] = set()  # accounts that have nothing stranded, or not any more
         for one in due:
             sent_before = one.newest.sent_at_s is not None and one.state is State.BROADCAST
             known = one.state is State.BROADCAST and self._node.knows(one.newest.hash)
@@ -127,7 +128,10 @@ class Broadcaster:
                 if higher is not None:
                     yield higher
                     continue
-            if known and not self._node.free_stranded(one.sender):
+            if known and one.sender not in looked_at:
+                looked_at.add(one.sender)
+                known = not self._node.free_stranded(one.sender)
+            if known:
                 kept.append(one)
             else:
                 yield one

@@ -26,9 +26,7 @@ def json_members(asked: Request, *members: str, max_bytes: int) -> dict[str, str
     data = asked.environ["wsgi.input"].read(max_bytes + 1)
     if len(data) > max_bytes:
         raise Refusal(413, Code.BODY_TOO_LARGE, f"at most {max_bytes} bytes of JSON")
-    claimed = claimed_sha256(asked)
-    if claimed is not None:
-        _check_claim(claimed, hashlib.sha256(data).digest())
+    _check_claim(asked, hashlib.sha256(data).digest())
     # Python's reader recurses: a body as deep as it is long could end the process.
     body: Any = None
     if data.count(b"[") + data.count(b"{") <= _MAX_BRACKETS:
@@ -58,9 +56,9 @@ def claimed_sha256(asked: Request) -> bytes | None:
         raise Refusal(400, Code.BAD_REQUEST, str(error)) from None
 
 
-def _check_claim(claimed: bytes | None, sha256: bytes) -> None:
-    """Make sure that the body of a request, whose SHA-256 this is, is what it says, if it says so. Raises `Refusal`."""
-    if claimed not in (None, sha256):
+def _check_claim(asked: Request, sha256: bytes) -> None:
+    """Make sure that the body of a request, whose SHA-256 this is, is what it says. Raises `Refusal`."""
+    if claimed_sha256(asked) not in (None, sha256):
         raise Refusal(400, Code.BODY_DIFFERS, "the body is not the one that Content-Digest names")
 
 
@@ -70,7 +68,7 @@ def checked_chunks(asked: Request) -> Iterator[bytes]:
     while chunk := asked.stream.read(_CHUNK_BYTES):
         sha256.update(chunk)
         yield chunk
-    _check_claim(claimed_sha256(asked), sha256.digest())
+    _check_claim(asked, sha256.digest())
 
 
 def hex_member(asked: Request, member: str, *, max_bytes: int) -> bytes:

@@ -169,7 +169,7 @@ class Node:
             return False
         with _faults():
             try:
-                queued = self._ask("txpool_inspect")["queued"]
+                queued = dict(self._ask("txpool_inspect")["queued"])
             except Web3Exception:  # neither Ganache nor the embedded chain knows the question
                 return False
             nonces = next((nonces for who, nonces in queued.items() if who.lower() == account.lower()), ())

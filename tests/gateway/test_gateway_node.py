@@ -40,6 +40,7 @@ QUESTIONS: dict[str, Callable[[Node, bytes], object]] = {
     "logs": lambda node, _: node.logs(1, 1, [ALICE.address]),
     "nonce": lambda node, _: node.nonce(ALICE.address),
     "nonces": lambda node, _: node.nonces([ALICE.address, BOB.address]),
+    "free_stranded": lambda node, _: node.free_stranded(ALICE.address),
     "balance_wei": lambda node, _: node.balance_wei(ALICE.address),
     "fees": lambda node, _: node.fees(),
     "block_gas_limit": lambda node, _: node.block_gas_limit(),

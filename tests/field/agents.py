@@ -69,9 +69,11 @@ cooldown_s = 5.0
 expected_encounter_s = 5.0
 ping_every_s = 4.0
 lost_after_s = 10.0
+usual_contact_s = 600.0
 """
-"""Learns at once, and asks often: a test does not wait long for it. Few images make much honest work invalid, and tests
-kill whom they like: nobody is avoided for it."""
+"""Learns at once, and asks often: a test does not wait long for it. A contact lasts as long as the test,
+however slow the machine makes encounters. Few images make much honest work invalid, and tests kill whom they like:
+nobody is avoided for it."""
 
 T = TypeVar("T")
 MakeBridge = Callable[[int], Bridge]

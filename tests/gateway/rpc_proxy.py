@@ -75,7 +75,7 @@ class _Injected:
 
 _BODIES: Final = {
     Kind.NOT_JSON: b"<html><body>Service under maintenance</body></html>",
-    Kind.OTHER_SHAPE: b'{"jsonrpc": "2.0", "id": 1, "result": {"status": ["unexpected"]}}',
+    Kind.OTHER_SHAPE: b'{"jsonrpc": "2.0", "id": 1, "result": {"status": ["unexpected"], "queued": ["unexpected"]}}',
     Kind.HUGE: b'{"jsonrpc": "2.0", "id": 1, "result": "0x' + b"0" * HUGE_BYTES + b'"}',
 }
 _STATUS: Final = {Kind.BUSY: 429, Kind.BAD_GATEWAY: 502}
